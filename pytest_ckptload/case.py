@@ -1,0 +1,223 @@
+"""Cases: one module and one checkpoint, as pure data.
+
+Apart from the code that makes them real (``zoo`` builds modules, ``contents`` fills and writes
+checkpoints) so that a case can be compared, printed, sent to another process and kept in a file.
+Every ``repr`` leaves out what has its default value, and evaluates to the same data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Case", "CheckpointSpec", "Damage", "Edit", "ModuleSpec", "TensorSpec", "View"]
+
+
+class _Data:
+    """Shared by all case data: a short ``repr`` and a short JSON form."""
+
+    def _departures(self) -> dict[str, Any]:
+        shown = {}
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            default = f.default_factory() if f.default_factory is not MISSING else f.default
+            if default is MISSING or value != default:
+                shown[f.name] = value
+        return shown
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={value!r}" for name, value in self._departures().items())
+        return f"{type(self).__name__}({inner})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The data as JSON-able dicts, without what has its default value."""
+        return {name: _plain(value) for name, value in self._departures().items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Data):
+        return value.as_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+@dataclass(frozen=True, repr=False)
+class Edit(_Data):
+    """A change made to a module after it was built: a function of the zoo and its arguments."""
+
+    function: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Edit:
+        return cls(data["function"], _kwargs(data))
+
+
+@dataclass(frozen=True, repr=False)
+class ModuleSpec(_Data):
+    """How to build a module: a class of ``torch.nn`` or of the zoo, its arguments, its children.
+
+    ``children`` are for containers. ``edits`` are made in order after everything is built.
+    """
+
+    factory: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    children: Mapping[str, ModuleSpec] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModuleSpec:
+        return cls(
+            data["factory"],
+            _kwargs(data),
+            {name: cls.from_dict(child) for name, child in data.get("children", {}).items()},
+            tuple(Edit.from_dict(edit) for edit in data.get("edits", ())),
+        )
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """A fresh module: on the ambient device, its random values drawn from ``seed`` alone."""
+        from pytest_ckptload.zoo import build
+
+        return build(self, seed)
+
+
+@dataclass(frozen=True, repr=False)
+class TensorSpec(_Data):
+    """How one tensor of a checkpoint departs from the plain one: of the module's dtype and shape,
+    dense, filled with the plain pattern.
+
+    ``values`` are (index in row-major order, kind) pairs: see ``contents.VALUES`` for the kinds.
+    """
+
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    values: tuple[tuple[int, str], ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TensorSpec:
+        return cls(
+            data.get("dtype"), _tuples(data.get("shape")), _tuples(data.get("values", ()))
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class View(_Data):
+    """Two tensors of a checkpoint that are views of one storage, the second ``shift`` elements
+    behind the first: overlapping when ``shift`` is less than the size of the first.
+    """
+
+    names: tuple[str, str]
+    shift: int = 0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> View:
+        first, second = data["names"]
+        return cls((first, second), data.get("shift", 0))
+
+
+@dataclass(frozen=True, repr=False)
+class Damage(_Data):
+    """What was done to the file after it was written, at ``where``, a fraction of its size."""
+
+    kind: str
+    where: float = 0.5
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Damage:
+        return cls(data["kind"], data.get("where", 0.5))
+
+
+@dataclass(frozen=True, repr=False)
+class CheckpointSpec(_Data):
+    """How a checkpoint departs from the plain one, which holds every persistent tensor of the
+    module, filled with a pattern that is different for each, in a zip file of ``torch.save``.
+
+    ``ties`` says how names that are one tensor in the module stand in the file: as one storage
+    (``"shared"``), as equal copies (``"separate"``), or with contents of their own (``"differ"``).
+    """
+
+    tensors: Mapping[str, TensorSpec] = field(default_factory=dict)
+    views: tuple[View, ...] = ()
+    ties: str = "shared"
+    missing: tuple[str, ...] = ()
+    extra: Mapping[str, TensorSpec] = field(default_factory=dict)
+    damage: Damage | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CheckpointSpec:
+        damage = data.get("damage")
+        return cls(
+            {name: TensorSpec.from_dict(t) for name, t in data.get("tensors", {}).items()},
+            tuple(View.from_dict(view) for view in data.get("views", ())),
+            data.get("ties", "shared"),
+            tuple(data.get("missing", ())),
+            {name: TensorSpec.from_dict(t) for name, t in data.get("extra", {}).items()},
+            None if damage is None else Damage.from_dict(damage),
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Case(_Data):
+    """One module and one checkpoint.
+
+    ``module`` is ``None`` where the module is the user's own (``check(…, build=…)``). ``seed`` is
+    that of the module's construction; ``features`` are the names of what the case contains.
+    """
+
+    module: ModuleSpec | None = None
+    checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
+    features: tuple[str, ...] = ()
+    seed: int = 0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Case:
+        module = data.get("module")
+        return cls(
+            None if module is None else ModuleSpec.from_dict(module),
+            CheckpointSpec.from_dict(data.get("checkpoint", {})),
+            tuple(data.get("features", ())),
+            data.get("seed", 0),
+        )
+
+    def to_json(self) -> str:
+        """The case as one line of JSON."""
+        return json.dumps(self.as_dict(), separators=(", ", ": "))
+
+    @classmethod
+    def from_json(cls, text: str) -> Case:
+        """The case that ``to_json`` wrote.
+
+        Raises ``ValueError`` where the text is not JSON, or not that of a case.
+        """
+        data = json.loads(text)
+        try:
+            known = {f.name for f in fields(cls)}
+            if unknown := set(data) - known:
+                raise ValueError(f"unknown keys {sorted(unknown)}; a case has {sorted(known)}")
+            return cls.from_dict(data)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not a case: {error!r}") from error
+
+    def build(self) -> nn.Module:
+        """A fresh module, the same every time, on the ambient device."""
+        if self.module is None:
+            raise ValueError("this case has no module of its own: it was made for a given build=")
+        return self.module.build(self.seed)
+
+
+def _kwargs(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _tuples(value) for name, value in data.get("kwargs", {}).items()}

@@ -1,0 +1,284 @@
+"""The pipeline, for one case: write it, load it both ways, observe, judge.
+
+Apart from the search for cases, and from pytest, so that it can be read in one place and run anywhere:
+what goes in is a case, a loader and a device, what comes out are findings.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.finding import Finding
+from pytest_ckptload.loader import Build, Loader, Save
+from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.recipes import eager
+from pytest_ckptload.recipes.eager import state_dict_in
+from pytest_ckptload.rules import Attempt, Comparison, FileFacts, judge
+from pytest_ckptload.rules.facts import Reference
+from pytest_ckptload.torch_state import poisoned, preserved
+from pytest_ckptload.training import train
+from pytest_ckptload.zoo import seeded
+from pytest_ckptload.zoo.structure import Structure, structure_of
+
+__all__ = ["Demands", "Subject", "compare", "examine", "examine_file"]
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a check asks of a loader beyond the mission. See ``check`` for each."""
+
+    promises: frozenset[str] = frozenset()
+    semantics: str | None = None
+    dtype: torch.dtype | None = None
+    reference: Loader | None = None
+    save: Save | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module factory under a fixed seed, and one fresh module of it for everybody to look at."""
+
+    make: Build
+    seed: int = 0
+
+    def build(self) -> nn.Module:
+        """A fresh module on the ambient device."""
+        with seeded(self.seed):
+            return self.make()
+
+    @cached_property
+    def fresh(self) -> nn.Module:
+        return self.build()
+
+    @cached_property
+    def structure(self) -> Structure:
+        return structure_of(self.fresh)
+
+    @cached_property
+    def initial(self) -> Observation:
+        return observe(self.fresh)
+
+    @classmethod
+    def of(cls, case: Case) -> Subject:
+        """The subject of a case that has its own module."""
+        return cls(case.build, case.seed)
+
+
+@dataclass
+class _Sample:
+    """A checkpoint on disk and what is known of it."""
+
+    path: Path
+    values: Mapping[str, Any]
+    case: Case = field(default_factory=Case)
+    given: bool = False
+
+    def bytes(self) -> object:
+        """What must not change: a given file's size and times, a written one's every byte."""
+        if self.given:
+            status = self.path.stat()
+            return status.st_size, status.st_mtime_ns
+        return self.path.read_bytes() if self.path.is_file() else None
+
+
+def examine(
+    case: Case, loader: Loader, device: torch.device, demands: Demands, subject: Subject | None = None
+) -> list[Finding]:
+    """Every finding of ``loader`` on ``case``, in the order of codes, without side effects.
+
+    ``subject`` makes the module where the case has none of its own.
+    """
+    subject = subject or Subject.of(case)
+    with preserved(), _folder() as folder:
+        path = folder / "checkpoint.pt"
+        state = state_of(subject.fresh, subject.structure, case.checkpoint)
+        reference_module = None
+        if demands.save is None:
+            write(state, path, case.checkpoint.damage)
+        else:
+            reference_module = subject.build()
+            reference_module.load_state_dict(state, assign=False)
+            demands.save(reference_module, path)
+        sample = _Sample(path, state, case)
+        return _Examination(subject, loader, device, demands, sample, reference_module).run()
+
+
+def examine_file(
+    path: Path, loader: Loader, device: torch.device, demands: Demands, subject: Subject
+) -> list[Finding]:
+    """Every finding of ``loader`` on a given file, which is only read.
+
+    Nothing is trained: a loader that maps the file shared would have it written to.
+    """
+    with preserved():
+        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=_mappable(path))
+        sample = _Sample(path, state_dict_in(payload), given=True)
+        return _Examination(subject, loader, device, demands, sample).run()
+
+
+def _mappable(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ckptload-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@dataclass
+class _Examination:
+    """One load of one sample, from the reference to the findings."""
+
+    subject: Subject
+    loader: Loader
+    device: torch.device
+    demands: Demands
+    sample: _Sample
+    reference_module: nn.Module | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def run(self) -> list[Finding]:
+        expect, reference = self._refer()
+        written = self.sample.bytes()
+        loaded, error = self._load()
+        attempt = Attempt(
+            expect,
+            self.demands.promises,
+            error,
+            None if error or isinstance(loaded, nn.Module) else _described(loaded),
+            _details(self.sample.case),
+            _refusable(self.subject.structure, self.sample.values),
+        )
+        if expect == "mismatch" and self._filled_through_ties():
+            attempt.promises -= {"strict"}
+        self.findings += judge(attempt)
+        after = self.sample.bytes()
+        trained = after
+        if reference is not None and isinstance(loaded, nn.Module):
+            self._compare(loaded, reference)
+            if expect == "load" and not self.sample.given:
+                self.findings += train(loaded, reference, _accused(self.findings))
+                trained = self.sample.bytes()
+        self.findings += judge(FileFacts(written, after, trained))
+        return self.findings
+
+    def _compare(self, loaded: nn.Module, eager_module: nn.Module) -> None:
+        case = self.sample.case
+        reference = Reference(
+            observe(eager_module),
+            {k: v for k, v in self.sample.values.items() if isinstance(v, torch.Tensor)},
+            frozenset(
+                slot.name
+                for slot in self.subject.structure.saved
+                if slot.name not in self.sample.values
+            ),
+            self.subject.initial,
+            self.demands.semantics,
+            self.demands.dtype,
+        )
+        self.findings += compare(loaded, reference)
+
+    def _refer(self) -> tuple[str, nn.Module | None]:
+        """What is to be expected of the load, and the eager module where there is one."""
+        if self.reference_module is not None:
+            return "load", self.reference_module.to(self.device)
+        module, error = self._attempt_eager(strict=True)
+        if module is not None:
+            return "load", module
+        checkpoint = self.sample.case.checkpoint
+        if checkpoint.damage is not None:
+            return "damage", None
+        if checkpoint.missing or checkpoint.extra:
+            module, error = self._attempt_eager(strict=False)
+            if module is not None:
+                return "mismatch", module
+        return "refusal", None
+
+    def _attempt_eager(self, *, strict: bool) -> tuple[nn.Module | None, Exception | None]:
+        arguments = (self.subject.build, self.sample.path, self.device)
+        try:
+            with preserved(), poisoned(fill=self._fillable()):
+                if self.demands.reference is not None:
+                    return self.demands.reference(*arguments), None
+                return eager(*arguments, strict=strict, dtype=self.demands.dtype), None
+        except Exception as error:
+            return None, error
+
+    def _load(self) -> tuple[Any, BaseException | None]:
+        """Run the loader. Its failure need not be an ``Exception``; an interrupt is none of its."""
+        try:
+            with preserved(), poisoned(fill=self._fillable()):
+                return self.loader(self.subject.build, self.sample.path, self.device), None
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
+                raise
+            return None, error
+
+    def _fillable(self) -> bool:
+        packed = getattr(torch, "float4_e2m1fn_x2", None)
+        return all(slot.dtype != packed for slot in self.subject.structure.saved)
+
+    def _filled_through_ties(self) -> bool:
+        """Whether each missing name is tied to one that the file holds, and no name is too many."""
+        checkpoint = self.sample.case.checkpoint
+        held = {s.group for s in self.subject.structure.saved if s.name not in checkpoint.missing}
+        groups = {s.group for s in self.subject.structure.saved if s.name in checkpoint.missing}
+        return not checkpoint.extra and groups <= held
+
+
+def compare(loaded: nn.Module, reference: Reference) -> list[Finding]:
+    """The findings about a loaded module beside its reference."""
+    return judge(Comparison(observe(loaded), reference))
+
+
+def _accused(findings: list[Finding]) -> frozenset[str]:
+    return frozenset(n for finding in findings if not finding.advice for n in finding.names)
+
+
+def _described(returned: object) -> str:
+    if returned is None:
+        return "None; if it cannot do this device, name those it can with `devices=`"
+    return f"a {type(returned).__module__}.{type(returned).__qualname__}"
+
+
+def _details(case: Case) -> str:
+    checkpoint = case.checkpoint
+    if checkpoint.damage is not None:
+        return checkpoint.damage.kind
+    parts = []
+    if checkpoint.missing:
+        parts.append(f"{', '.join(checkpoint.missing)} missing")
+    if checkpoint.extra:
+        parts.append(f"{', '.join(checkpoint.extra)} too many")
+    return " and ".join(parts)
+
+
+def _refusable(structure: Structure, values: Mapping[str, Any]) -> str | None:
+    """Why refusing is right although the eager recipe loads: conversions that torch itself refuses."""
+    for slot in structure.saved:
+        value = values.get(slot.name)
+        if isinstance(value, torch.Tensor) and _family(value.dtype) != _family(slot.dtype):
+            return f"{slot.name} is {value.dtype} in the file and {slot.dtype} in the module"
+    return None
+
+
+def _family(dtype: torch.dtype) -> str:
+    if dtype.is_complex:
+        return "complex"
+    return "floating" if dtype.is_floating_point else "integer"

@@ -1,0 +1,57 @@
+"""What a check finds, and the exception that carries it.
+
+Apart because everything after the rules speaks in findings and nothing else: they are plain data,
+go through pipes and JSON, and know neither torch nor pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_ckptload.case import Case
+
+__all__ = ["CheckpointMismatch", "Finding"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule, broken at one place.
+
+    ``place`` is the name of the tensor or module; ``names`` are all the tensor names it speaks of.
+    ``advice`` findings are shown and do not fail.
+    """
+
+    code: str
+    rule: str
+    place: str
+    evidence: str
+    cause: str
+    fix: str
+    names: tuple[str, ...] = ()
+    advice: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.rule} at {self.place}: {self.evidence}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as JSON-able data."""
+        return asdict(self)
+
+
+class CheckpointMismatch(AssertionError):
+    """A loader did not give the model that eager loading gives.
+
+    ``findings`` says what differs, ``case`` is the smallest case that shows it (``None`` when a
+    given module was compared), ``report`` the whole text.
+    """
+
+    def __init__(
+        self, report: str, findings: Sequence[Finding] = (), case: Case | None = None
+    ) -> None:
+        super().__init__(report)
+        self.report = report
+        self.findings = tuple(findings)
+        self.case = case

@@ -1,0 +1,114 @@
+"""The tensors and modules of one module, by name.
+
+Apart from the other observers because it only walks: it follows the dictionaries that ``nn.Module``
+keeps, calls nothing of the user's, and compares nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.observe.aliasing import Overlap, overlaps
+
+__all__ = ["Observation", "Place", "observe"]
+
+_OWN = {"_parameters", "_buffers", "_modules"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One tensor under one name.
+
+    ``kind`` is ``"parameter"``, ``"buffer"``, ``"non-persistent buffer"`` or ``"attribute"``: a tensor
+    that is neither, held by the module itself or in one of its lists, tuples or dicts.
+    """
+
+    name: str
+    kind: str
+    tensor: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A module's tensors and submodules, in its own order.
+
+    ``modes`` says by path which modules are in training mode, ``customised`` which take part in
+    loading with code of their own (hooks, or a ``_load_from_state_dict`` from outside torch).
+    """
+
+    module: nn.Module
+    places: dict[str, Place]
+    modes: dict[str, bool]
+    customised: frozenset[str]
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The names under which each name's very tensor object stands, that name included."""
+        by_id: dict[int, list[str]] = {}
+        for name, place in self.places.items():
+            by_id.setdefault(id(place.tensor), []).append(name)
+        return {name: tuple(names) for names in by_id.values() for name in names}
+
+    @cached_property
+    def overlaps(self) -> dict[frozenset[str], Overlap]:
+        """The pairs of different tensors that have elements in common, each by its first name."""
+        firsts = {names[0]: self.places[names[0]].tensor for names in self.groups.values()}
+        return overlaps(firsts)
+
+
+def observe(module: nn.Module) -> Observation:
+    """Observe ``module`` as it stands. Changes nothing, and reads no tensor's contents."""
+    places: dict[str, Place] = {}
+    modes: dict[str, bool] = {}
+    customised = set()
+    for path, part in _walk(module, ""):
+        modes[path.rstrip(".")] = part.training
+        if _customised(part):
+            customised.add(path)
+        for name, kind, tensor in _tensors(part):
+            places[path + name] = Place(path + name, kind, tensor)
+    return Observation(module, places, modes, frozenset(customised))
+
+
+def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    yield path, module
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _walk(child, f"{path}{name}.")
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield name, "parameter", parameter
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            fleeting = name in module._non_persistent_buffers_set
+            yield name, "non-persistent buffer" if fleeting else "buffer", buffer
+    for name, value in module.__dict__.items():
+        if name in _OWN:
+            continue
+        if isinstance(value, torch.Tensor):
+            yield name, "attribute", value
+        elif type(value) in (list, tuple, dict) and value:
+            for key, item in _items(value):
+                if isinstance(item, torch.Tensor):
+                    yield f"{name}[{key!r}]", "attribute", item
+
+
+def _items(container: Any) -> Iterator[tuple[Any, Any]]:
+    # A copy: another thread of the user's may change it meanwhile.
+    return iter(list(container.items()) if type(container) is dict else list(enumerate(container)))
+
+
+def _customised(module: nn.Module) -> bool:
+    if module._load_state_dict_pre_hooks or module._load_state_dict_post_hooks:
+        return True
+    owner = next(c for c in type(module).__mro__ if "_load_from_state_dict" in vars(c))
+    return not owner.__module__.startswith("torch.")

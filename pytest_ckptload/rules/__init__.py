@@ -1,0 +1,31 @@
+"""The rules: one kind of difference each, with a stable code.
+
+``RULES`` holds them all by code; ``judge`` runs those that speak about a given set of facts. One file
+for each hundred of codes.
+"""
+
+from __future__ import annotations
+
+from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
+    aliasing,
+    file,
+    optimizers,
+    robustness,
+    structure,
+    tensors,
+    values,
+)
+from pytest_ckptload.rules.facts import Attempt, Comparison, FileFacts, Training
+from pytest_ckptload.rules.rule import RULES, Broken, Rule, judge, rule
+
+__all__ = [
+    "RULES",
+    "Attempt",
+    "Broken",
+    "Comparison",
+    "FileFacts",
+    "Rule",
+    "Training",
+    "judge",
+    "rule",
+]

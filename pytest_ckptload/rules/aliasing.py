@@ -1,0 +1,112 @@
+"""CKPT4xx: which names are one tensor, and which tensors share memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_ckptload.rules.facts import Comparison
+from pytest_ckptload.rules.rule import Broken, rule
+
+__all__: list[str] = []
+
+
+@rule(
+    "CKPT401",
+    "tie-lost",
+    Comparison,
+    statement="Names that are one tensor in the eager module are one tensor in the loaded module.",
+    explanation=(
+        "A tie is one object under several names. Two Parameters over one storage look tied until an "
+        "optimizer keeps a state for each, a `.to()` separates them, or gradients are not summed. "
+        "A tensor that is a view of another by construction must stay one. "
+        "Where the file holds different values for tied names, a loader may keep them apart."
+    ),
+    cause=(
+        "`load_state_dict(assign=True)` gives every name a new Parameter of its own."
+    ),
+    fix=(
+        "Tie again after loading (`module.head.weight = module.embedding.weight`, `tie_weights()`), or "
+        "assign by tensor object instead of by name."
+    ),
+    references=(
+        "pytorch/pytorch#188346",
+        "huggingface/accelerate#1197",
+        "ModelCloud/GPTQModel#1119",
+        "TransformerLensOrg/TransformerLens#1637",
+    ),
+)
+def tie_lost(c: Comparison) -> Iterator[Broken]:
+    eager = c.reference.eager
+    for group in dict.fromkeys(eager.groups.values()):
+        present = tuple(n for n in group if n in c.actual.places and n not in c.on_meta)
+        if len(present) < 2:
+            continue
+        objects = {id(c.actual.places[name].tensor) for name in present}
+        if len(objects) == 1:
+            continue
+        if c.differ_in_file(group):
+            continue
+        yield Broken(
+            " = ".join(present),
+            f"one {eager.places[group[0]].kind} in the eager module, {len(objects)} tensors here",
+            present,
+        )
+    for pair, overlap in eager.overlaps.items():
+        if not all(n in c.actual.places and n not in c.on_meta for n in pair):
+            continue
+        if not _overlapping(c, overlap.names):
+            yield Broken(
+                " ~ ".join(overlap.names),
+                "one is a view of the other in the eager module, two separate tensors here",
+                overlap.names,
+            )
+
+
+def _overlapping(c: Comparison, names: tuple[str, str]) -> bool:
+    first, second = (c.actual.groups[name][0] for name in names)
+    return first == second or frozenset((first, second)) in c.actual.overlaps
+
+
+@rule(
+    "CKPT402",
+    "alias-gained",
+    Comparison,
+    statement="Tensors that are independent in the eager module share no element.",
+    explanation=(
+        "Elements count, not storages: slices of one buffer that lie side by side are independent. "
+        "Tensors with an element in common are both changed by every step of an optimizer."
+    ),
+    cause=(
+        "Entries of the file are views of one storage. Copying separates them, assigning keeps them "
+        "together."
+    ),
+    fix="Clone entries that overlap another before assigning them.",
+    references=("pytorch/pytorch#158080", "huggingface/accelerate#4083"),
+)
+def alias_gained(c: Comparison) -> Iterator[Broken]:
+    eager = c.reference.eager
+    for overlap in c.actual.overlaps.values():
+        first, second = overlap.names
+        others = [
+            (one, two)
+            for one in c.actual.groups[first]
+            for two in c.actual.groups[second]
+            if _independent(c, one, two)
+        ]
+        if others:
+            how = "the same elements" if overlap.same else "elements in common"
+            yield Broken(" ~ ".join(others[0]), f"two tensors with {how}", others[0])
+    for group in dict.fromkeys(c.actual.groups.values()):
+        known = [name for name in group if name in eager.places]
+        if known and not set(known) <= set(eager.groups[known[0]]):
+            one = known[0]
+            two = next(name for name in known if name not in eager.groups[one])
+            if _independent(c, one, two):
+                yield Broken(f"{one} = {two}", "one tensor under two names", (one, two))
+
+
+def _independent(c: Comparison, one: str, two: str) -> bool:
+    groups = c.reference.eager.groups
+    if one not in groups or two not in groups or groups[one] == groups[two]:
+        return False
+    return frozenset((groups[one][0], groups[two][0])) not in c.reference.eager.overlaps

@@ -1,0 +1,152 @@
+"""CKPT5xx: optimizers refer to the live parameters, and step them to the right bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+
+from pytest_ckptload.observe.tensors import first_difference, same_bits
+from pytest_ckptload.rules.facts import Training
+from pytest_ckptload.rules.rule import Broken, rule
+
+__all__: list[str] = []
+
+
+def _live(t: Training) -> dict[int, str]:
+    """The module's parameters by identity, with their first names."""
+    return {
+        id(place.tensor): t.actual.groups[name][0]
+        for name, place in t.actual.places.items()
+        if place.kind == "parameter"
+    }
+
+
+@rule(
+    "CKPT501",
+    "stale-reference",
+    Training,
+    statement="An optimizer refers to no tensor that its module does not have.",
+    explanation="It steps what it refers to: the module's own parameters stay as they are, in silence.",
+    cause=(
+        "The optimizer was made before the load, and the load replaced the parameters: "
+        "`assign=True` does, and so do `to_empty` and moves to another device type."
+    ),
+    fix=(
+        "Make the optimizer after loading, or load with "
+        "`torch.__future__.set_swap_module_params_on_conversion(True)`, which keeps the objects."
+    ),
+    references=(
+        "pytorch/pytorch#102212",
+        "pytorch/pytorch#121158",
+        "huggingface/accelerate#3256",
+        "pfnet/pytorch-pfn-extras#187",
+    ),
+)
+def stale_reference(t: Training) -> Iterator[Broken]:
+    live = _live(t)
+    for number, group in enumerate(t.slots):
+        for position, parameter in enumerate(group):
+            if id(parameter) not in live:
+                name = _name_of_slot(t, number, position)
+                yield Broken(
+                    f"param_groups[{number}]['params'][{position}]",
+                    f"refers to a tensor of shape {tuple(parameter.shape)} that is not in the module"
+                    + (f"; {name} of the module is another" if name else ""),
+                    (name,) if name else (),
+                )
+
+
+def _name_of_slot(t: Training, number: int, position: int) -> str | None:
+    if number < len(t.eager_slots) and position < len(t.eager_slots[number]):
+        return t.eager_slots[number][position]
+    return None
+
+
+@rule(
+    "CKPT502",
+    "parameter-missed",
+    Training,
+    statement="Every parameter that the eager optimizer steps has a place in the optimizer.",
+    explanation="A parameter that no optimizer knows does not train, and nothing says so.",
+    cause="The optimizer was made from other tensors than the module has now, or from only some.",
+    fix="Make the optimizer from `module.parameters()` of the module that was returned.",
+    references=("huggingface/accelerate#3256", "pytorch/pytorch#149205"),
+)
+def parameter_missed(t: Training) -> Iterator[Broken]:
+    held = {id(parameter) for group in t.slots for parameter in group}
+    for name in dict.fromkeys(name for group in t.eager_slots for name in group):
+        place = t.actual.places.get(name)
+        if place is not None and id(place.tensor) not in held:
+            yield Broken(name, "the optimizer does not refer to this parameter")
+
+
+@rule(
+    "CKPT503",
+    "parameter-twice",
+    Training,
+    statement="Every parameter stands in one place of an optimizer, and in one only.",
+    explanation="A parameter that stands twice is stepped twice, or has two states.",
+    cause="Groups were added after a load without taking the old ones away, or a tie was lost.",
+    fix="Make the optimizer anew, or replace `param_groups` instead of adding to them.",
+    references=("pytorch/pytorch#128011",),
+)
+def parameter_twice(t: Training) -> Iterator[Broken]:
+    live = _live(t)
+    times = Counter(id(parameter) for group in t.slots for parameter in group)
+    for key, count in times.items():
+        if count > 1:
+            yield Broken(live.get(key, "a tensor outside the module"), f"stands {count} times")
+
+
+@rule(
+    "CKPT505",
+    "state-not-restored",
+    Training,
+    statement="The optimizer's state is the file's, bit for bit.",
+    explanation="Moments and step counts decide every step to come.",
+    cause="The state was not loaded, was matched to other parameters, or was converted.",
+    fix="Call `optimizer.load_state_dict(payload['optimizer'])` once the parameters are live.",
+    references=("pytorch/pytorch#43706", "pytorch/pytorch#1489"),
+)
+def state_not_restored(t: Training) -> Iterator[Broken]:
+    for name, expected in t.eager_state.items():
+        actual = t.state.get(name)
+        if actual is None:
+            yield Broken(name, f"no state, expected {', '.join(sorted(expected))}")
+            continue
+        for key, value in expected.items():
+            if (difference := _unlike(actual.get(key), value)) is not None:
+                yield Broken(f"{name} {key}", difference, (name,))
+
+
+def _unlike(actual: object, expected: object) -> str | None:
+    if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
+        return None if actual == expected else f"{actual!r}, expected {expected!r}"
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
+        return (
+            f"{actual.dtype} {tuple(actual.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
+        )
+    return None if same_bits(actual, expected) else str(first_difference(actual, expected))
+
+
+@rule(
+    "CKPT508",
+    "step-differs",
+    Training,
+    statement="A step moves the loaded module to the very bytes the eager module moves to.",
+    explanation=(
+        "Both modules are given the same gradients and one step of the same optimizer. Names that "
+        "differed before the step are left out."
+    ),
+    cause="Parameters share memory, cannot be written to, or the optimizer steps other tensors.",
+    fix="See the other findings of this case first; then compare state and references.",
+    references=("pytorch/pytorch#102212",),
+)
+def step_differs(t: Training) -> Iterator[Broken]:
+    if t.error is not None:
+        yield Broken("the step", t.error)
+    for name, (actual, expected) in t.steps.items():
+        if name not in t.exempt:
+            yield Broken(name, f"after the step, {first_difference(actual, expected)}")

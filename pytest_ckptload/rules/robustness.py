@@ -1,0 +1,84 @@
+"""CKPT8xx: how a load ends: errors where there should be none, and none where there should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_ckptload.rules.facts import Attempt
+from pytest_ckptload.rules.rule import Broken, rule
+
+__all__: list[str] = []
+
+
+@rule(
+    "CKPT803",
+    "load-failed",
+    Attempt,
+    statement="What the eager recipe loads, the loader loads.",
+    explanation=(
+        "The checkpoint is an ordinary file that the eager recipe loads into the same module. Where "
+        "torch itself refuses a conversion that this loader needs, refusing is right."
+    ),
+    cause="The loader raised an error, which is quoted.",
+    fix="Start at the line that raised: the error is the cause of this one in the traceback.",
+    references=("pytorch/pytorch#186796", "huggingface/transformers#36495"),
+)
+def load_failed(attempt: Attempt) -> Iterator[Broken]:
+    if attempt.expect == "load" and attempt.error is not None and not attempt.refusable:
+        yield Broken("the load", _described(attempt.error))
+
+
+def _described(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}{'…' if len(text) > 300 else ''}"
+
+
+@rule(
+    "CKPT804",
+    "mismatch-accepted",
+    Attempt,
+    statement="With the promise *strict*, a file with a key too few or too many is refused.",
+    explanation=(
+        "Half-loaded models train and answer without complaint. A loader that does not promise to be "
+        "strict may accept such a file, but may leave nothing on meta or in uninitialised memory. "
+        "Filling a tied name through its tie is no acceptance of a missing key."
+    ),
+    cause="`strict=False`, or a loop over the file's keys that never looks at the module's.",
+    fix="Use `strict=True`, or compare both sets of names and raise.",
+    references=("vllm-project/vllm#10327", "urchade/GLiNER#355"),
+)
+def mismatch_accepted(attempt: Attempt) -> Iterator[Broken]:
+    if attempt.expect == "mismatch" and attempt.error is None and "strict" in attempt.promises:
+        yield Broken("the load", f"accepted a file with {attempt.details}")
+
+
+@rule(
+    "CKPT805",
+    "damage-accepted",
+    Attempt,
+    statement="With the promise *robust*, a damaged file that the eager recipe refuses is refused.",
+    explanation=(
+        "Only accepting or refusing is compared, never the kind of error. A bit flipped in tensor data "
+        "that torch accepts as well is charged to nobody."
+    ),
+    cause="The loader catches errors and goes on, or reads past what is left of the file.",
+    fix="Let the error out, and check sizes against the file before reading.",
+    references=("meta-pytorch/torchtune#1018", "pytorch/pytorch#184652"),
+)
+def damage_accepted(attempt: Attempt) -> Iterator[Broken]:
+    if attempt.expect == "damage" and attempt.error is None and "robust" in attempt.promises:
+        yield Broken("the load", f"accepted a file that was {attempt.details}")
+
+
+@rule(
+    "CKPT807",
+    "no-module",
+    Attempt,
+    statement="A loader returns the module it loaded, an `nn.Module`.",
+    explanation="Nothing else can be compared with what eager loading gives.",
+    cause="The loader forgot to return the module, or returns a state dict.",
+    fix="Return the `nn.Module` (a wrapper needs a small function that takes it out).",
+)
+def no_module(attempt: Attempt) -> Iterator[Broken]:
+    if attempt.expect in ("load", "mismatch") and attempt.returned is not None:
+        yield Broken("the load", f"returned {attempt.returned}")

@@ -1,0 +1,213 @@
+"""Cases, random and covering.
+
+Structure is drawn and contents are filled, so that a case costs few draws. Apart from the zoo, which
+says what there is to draw from and knows nothing of Hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
+
+from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
+from pytest_ckptload.contents import value_kinds
+from pytest_ckptload.zoo import FEATURES
+from pytest_ckptload.zoo.catalogue import CATALOGUE
+from pytest_ckptload.zoo.feature import Choose, Feature, Plan, first
+from pytest_ckptload.zoo.structure import Structure, structure_of
+
+__all__ = ["cases", "checkpoints", "covering", "modules", "selected"]
+
+T = TypeVar("T")
+
+# What keeps the eager recipe from loading the file: not for strategies of loadable cases.
+REFUSED = ("missing-key", "extra-key", "damaged")
+
+
+def selected(
+    features: Sequence[str] | None = None, without: Sequence[str] = (), *, of_module: bool = True
+) -> list[Feature]:
+    """The features by these names, all where ``features`` is ``None``, less those ``without``.
+
+    Raises ``InvalidArgument`` for a name that is none.
+    """
+    for name in (*(features or ()), *without):
+        if name not in FEATURES:
+            raise InvalidArgument(
+                f"there is no feature {name!r}; there are: {', '.join(FEATURES)}"
+            )
+    names = FEATURES if features is None else features
+    chosen = [FEATURES[name] for name in FEATURES if name in names and name not in without]
+    return [f for f in chosen if of_module or f.of == "checkpoint"]
+
+
+def cases(
+    *,
+    features: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    always: Sequence[str] = (),
+    structure: Structure | None = None,
+) -> st.SearchStrategy[Case]:
+    """Strategy for cases: a module, a checkpoint for it, and a random few of the ``features``.
+
+    Features in ``always`` are in every case. With a ``structure`` the cases are checkpoints for that
+    module, and have none of their own. Cases shrink to one small module with plain contents.
+    """
+    some = selected(features, without, of_module=structure is None)
+    fixed = selected(always, of_module=structure is None) if always else []
+    return _cases(tuple(some), tuple(fixed), structure)
+
+
+def modules(*, features: Sequence[str] | None = None) -> st.SearchStrategy[ModuleSpec]:
+    """Strategy for modules, as data: ``.build()`` makes one."""
+    names = [f.name for f in selected(features) if f.of == "module"]
+    return cases(features=names).map(_module)
+
+
+def checkpoints(
+    *, structure: Structure | None = None, features: Sequence[str] | None = None
+) -> st.SearchStrategy[CheckpointSpec]:
+    """Strategy for checkpoints of a module with this ``structure`` that the eager recipe loads."""
+    names = [f.name for f in selected(features) if f.of == "checkpoint" and f.name not in REFUSED]
+    return cases(features=names, structure=structure).map(lambda case: case.checkpoint)
+
+
+def _module(case: Case) -> ModuleSpec:
+    assert case.module is not None
+    return case.module
+
+
+@st.composite
+def _cases(
+    draw: st.DrawFn,
+    some: tuple[Feature, ...],
+    fixed: tuple[Feature, ...],
+    structure: Structure | None,
+) -> Case:
+    def choose(options: Sequence[T], /) -> T:
+        if len(options) == 1:
+            return options[0]
+        return options[draw(st.integers(0, len(options) - 1))]
+
+    on = list(fixed)
+    if some:
+        picked = draw(st.lists(st.integers(0, len(some) - 1), max_size=3))
+        on += [f for f in dict.fromkeys(some[i] for i in picked) if f not in fixed]
+    return _assemble(on, choose, structure)
+
+
+def covering(
+    *,
+    features: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    structure: Structure | None = None,
+) -> Iterator[Case]:
+    """The cases every check begins with: a plain one, and each choice of each feature alone.
+
+    They are minimal by construction: all choices but one are the simplest.
+    """
+    everything = selected(features, without, of_module=structure is None)
+    if features is None:
+        yield _assemble([], first, structure)
+    for feature in everything:
+        seen = []
+        for case in _variants(feature, structure):
+            if feature.name in case.features and case not in seen:
+                seen.append(case)
+                yield case
+    if features is None:
+        yield from _special_values(_assemble([], first, structure), structure)
+
+
+def _variants(feature: Feature, structure: Structure | None) -> Iterator[Case]:
+    """The feature's simplest case, then those that depart from it in one choice."""
+    offered: list[int] = []
+
+    def record(options: Sequence[T], /) -> T:
+        offered.append(len(options))
+        return options[0]
+
+    yield _assemble([feature], record, structure)
+    for position, count in enumerate(offered):
+        for other in range(1, min(count, 4)):
+            yield _assemble([feature], _departing(position, other), structure)
+
+
+def _departing(position: int, other: int) -> Choose:
+    asked = -1
+
+    def choose(options: Sequence[T], /) -> T:
+        nonlocal asked
+        asked += 1
+        return options[min(other, len(options) - 1)] if asked == position else options[0]
+
+    return choose
+
+
+def _special_values(plain: Case, structure: Structure | None) -> Iterator[Case]:
+    if structure is None:
+        assert plain.module is not None
+        structure = structure_of(plain.module.build(plain.seed))
+    for slot in structure.saved:
+        if slot.numel and value_kinds(slot.dtype):
+            for kind in value_kinds(slot.dtype):
+                tensors = {slot.name: TensorSpec(values=((0, kind),))}
+                yield Case(plain.module, CheckpointSpec(tensors), seed=plain.seed)
+            return
+
+
+def _assemble(on: list[Feature], choose: Choose, structure: Structure | None) -> Case:
+    """A case with these features, as ``choose`` has it."""
+    plan = Plan()
+    module = None
+    if structure is None:
+        plan.seed = 0
+        _grow(plan, on, choose)
+        module = plan.module()
+        structure = structure_of(module.build(plan.seed))
+    plan.structure = structure
+    _sprinkle(plan, choose)
+    for feature in on:
+        if feature.of == "checkpoint" and feature.apply(plan, choose) is not False:
+            plan.features.append(feature.name)
+    return plan.case(module)
+
+
+def _grow(plan: Plan, on: list[Feature], choose: Choose) -> None:
+    """Give the plan its modules: those of the features, and leaves of the catalogue around them."""
+    for feature in on:
+        if feature.of == "module" and feature.apply(plan, choose) is not False:
+            plan.features.append(feature.name)
+        elif feature.of == "checkpoint":
+            # Something to be put on: two tensors of one dtype for each.
+            plan.add("Linear", in_features=2, out_features=2)
+    leaves = choose((0, 1, 2)) if plan.children else choose((1, 2, 3))
+    made = [_leaf(choose) for _ in range(leaves)]
+    container = choose(("", "ModuleList", "ModuleDict", "Sequential")) if leaves > 1 else ""
+    if container:
+        names = "abc" if container == "ModuleDict" else "012"
+        children = dict(zip(names, made, strict=False))
+        plan.children.append(ModuleSpec(container, children=children))
+    else:
+        plan.children += made
+
+
+def _leaf(choose: Choose) -> ModuleSpec:
+    entry = choose(_ENTRIES)
+    return ModuleSpec(entry.name, entry.kwargs(choose))
+
+
+_ENTRIES: tuple[Any, ...] = tuple(CATALOGUE.values())
+
+
+def _sprinkle(plan: Plan, choose: Choose) -> None:
+    """Put a value that loaders lose into one tensor, now and then."""
+    if choose((False, False, True)):
+        slots = [s for s in plan.structure.saved if s.numel and value_kinds(s.dtype)]
+        if slots:
+            slot = choose(slots)
+            kind = choose(value_kinds(slot.dtype))
+            plan.tensors[slot.group] = TensorSpec(values=((choose(range(slot.numel)), kind),))

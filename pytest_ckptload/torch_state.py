@@ -1,0 +1,123 @@
+"""Torch's global state: kept as it was, and set up for a load.
+
+Apart because a loader may change any of it, for the tests that follow as much as for itself, and
+because nothing else in the package sets a global of torch's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["poisoned", "preserved", "snapshot"]
+
+
+def snapshot() -> dict[str, Any]:
+    """Every global setting of torch's that a loader may change, by name."""
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "grad mode": torch.is_grad_enabled(),
+        "deterministic algorithms": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        "fill_uninitialized_memory": torch.utils.deterministic.fill_uninitialized_memory,
+        "swap_module_params_on_conversion": torch.__future__.get_swap_module_params_on_conversion(),
+        "overwrite_module_params_on_conversion": (
+            torch.__future__.get_overwrite_module_params_on_conversion()
+        ),
+        "default mmap options": torch.serialization.get_default_mmap_options(),
+        "default load endianness": torch.serialization.get_default_load_endianness(),
+    }
+
+
+def _restore(settings: dict[str, Any]) -> None:
+    torch.set_default_dtype(settings["default dtype"])
+    torch.set_grad_enabled(settings["grad mode"])
+    deterministic, warn_only = settings["deterministic algorithms"]
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    torch.utils.deterministic.fill_uninitialized_memory = settings["fill_uninitialized_memory"]
+    torch.__future__.set_swap_module_params_on_conversion(
+        settings["swap_module_params_on_conversion"]
+    )
+    torch.__future__.set_overwrite_module_params_on_conversion(
+        settings["overwrite_module_params_on_conversion"]
+    )
+    torch.serialization.set_default_mmap_options(settings["default mmap options"])
+    torch.serialization.set_default_load_endianness(settings["default load endianness"])
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Torch's global state is afterwards what it was before, whatever happened inside.
+
+    That is all of ``snapshot``, the random state, the default device, and contexts that were entered
+    and not left (``torch.device("meta")`` without ``with``).
+    """
+    before = snapshot()
+    generators = _random_state()
+    depth = torch._C._len_torch_function_stack()
+    device_context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    try:
+        yield
+    finally:
+        _unwind(depth, device_context)
+        if snapshot() != before:
+            _restore(before)
+        _set_random_state(generators)
+
+
+def _unwind(depth: int, device_context: TorchFunctionMode | None) -> None:
+    """Take away function modes that were entered and not left, and the default device with them."""
+    changed = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None) is not device_context
+    if changed:
+        # The mode of set_default_device lies at the bottom of the stack: below what is unwound.
+        torch.set_default_device(None)
+    while torch._C._len_torch_function_stack() > depth - (changed and device_context is not None):
+        torch._C._pop_torch_function_stack()
+    if changed and device_context is not None:
+        torch.set_default_device(device_context.device)  # type: ignore[attr-defined]
+
+
+def _random_state() -> tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]:
+    accelerators = []
+    if torch.accelerator.is_available():
+        module = torch.get_device_module(torch.accelerator.current_accelerator())
+        accelerators = [
+            (index, module.get_rng_state(index)) for index in range(torch.accelerator.device_count())
+        ]
+    return torch.get_rng_state(), accelerators
+
+
+def _set_random_state(state: tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]) -> None:
+    torch.set_rng_state(state[0])
+    for index, generator in state[1]:
+        module = torch.get_device_module(torch.accelerator.current_accelerator())
+        module.set_rng_state(generator, index)
+
+
+@contextmanager
+def poisoned(*, fill: bool = True) -> Iterator[None]:
+    """New memory is filled with NaN, or the greatest integer, while inside.
+
+    It takes deterministic algorithms to have torch do so; their warnings are silenced, and nobody
+    else's. ``fill=False`` leaves it out, for dtypes that cannot be filled.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.utils.deterministic.fill_uninitialized_memory = filled

@@ -1,0 +1,94 @@
+"""What modules can be made of: the ``torch.nn`` catalogue and one file per trap feature.
+
+Here a ``ModuleSpec`` becomes a module: names are looked up in ``torch.nn`` and among the factories
+that the features bring along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.case import ModuleSpec
+from pytest_ckptload.zoo.feature import Feature
+from pytest_ckptload.zoo.features import ALL
+
+__all__ = ["FEATURES", "build", "factory", "register", "seeded"]
+
+FEATURES: dict[str, Feature] = {}
+"""Every feature by its name, in the order of the docs."""
+
+_FACTORIES: dict[str, Callable[..., Any]] = {}
+
+
+def register(feature: Feature) -> None:
+    """Make a feature known. Raises ``ValueError`` where its name, or that of a factory, is taken."""
+    if feature.name in FEATURES:
+        raise ValueError(f"there is a feature {feature.name!r} already")
+    for made in feature.factories:
+        if _FACTORIES.setdefault(made.__name__, made) is not made:
+            raise ValueError(f"feature {feature.name!r}: there is a {made.__name__!r} already")
+    FEATURES[feature.name] = feature
+
+
+def factory(name: str) -> Callable[..., Any]:
+    """The class or function called ``name``, of the zoo or of ``torch.nn``."""
+    if name in _FACTORIES:
+        return _FACTORIES[name]
+    made = getattr(nn, name, None)
+    if made is None:
+        raise ValueError(f"there is no module {name!r} in torch.nn or in the zoo")
+    return made  # type: ignore[no-any-return]
+
+
+def build(spec: ModuleSpec, seed: int = 0) -> nn.Module:
+    """A fresh module: on the ambient device, its random values drawn from ``seed`` alone."""
+    with seeded(seed):
+        return _build(spec)
+
+
+def _build(spec: ModuleSpec) -> nn.Module:
+    kwargs = {key: _value(key, value) for key, value in spec.kwargs.items()}
+    made = factory(spec.factory)
+    children = {name: _build(child) for name, child in spec.children.items()}
+    if spec.factory == "Sequential":
+        module = made(*children.values())
+    elif spec.factory == "ModuleList":
+        module = made(children.values())
+    elif spec.factory == "ModuleDict":
+        module = made(children)
+    else:
+        module = made(**kwargs)
+    for edit in spec.edits:
+        factory(edit.function)(module, **edit.kwargs)
+    return module
+
+
+def _value(key: str, value: Any) -> Any:
+    return getattr(torch, value) if key == "dtype" and isinstance(value, str) else value
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's random generators seeded inside, and as before afterwards."""
+    if torch.accelerator.is_available():
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+        return
+    # The CPU's generator alone: torch.manual_seed visits every back end, 30 times as long.
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
+
+
+for _feature in ALL:
+    register(_feature)

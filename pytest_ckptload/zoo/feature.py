@@ -1,0 +1,95 @@
+"""What a feature is: something a case may contain that loaders get wrong.
+
+Apart from the features so that each of them is one small file. A feature changes a *plan*, the case
+in the making, and takes its choices from a ``choose`` function, simplest first: Hypothesis stands
+behind it for random cases, "always the first" for the covering set, which is minimal so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
+from pytest_ckptload.zoo.structure import Slot, Structure
+
+__all__ = ["Choose", "Feature", "Plan", "first"]
+
+T = TypeVar("T")
+
+
+class Choose(Protocol):
+    """Picks one of the options, which stand simplest first."""
+
+    def __call__(self, options: Sequence[T], /) -> T: ...
+
+
+def first(options: Sequence[T], /) -> T:
+    """The choice that makes minimal cases."""
+    return options[0]
+
+
+@dataclass
+class Plan:
+    """A case in the making: a module as a list of children and edits, then its checkpoint.
+
+    Module features run first. ``structure`` is set once the module is settled, before the
+    checkpoint features run, which pick names from it.
+    """
+
+    children: list[ModuleSpec] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+    seed: int = 0
+    structure: Structure = field(default_factory=Structure)
+    tensors: dict[str, TensorSpec] = field(default_factory=dict)
+    views: list[View] = field(default_factory=list)
+    ties: str = "shared"
+    missing: list[str] = field(default_factory=list)
+    extra: dict[str, TensorSpec] = field(default_factory=dict)
+    damage: Damage | None = None
+    features: list[str] = field(default_factory=list)
+
+    def add(self, factory: str, /, **kwargs: object) -> str:
+        """Append a child; the answer is the prefix of its names, ``"2."``."""
+        self.children.append(ModuleSpec(factory, kwargs))
+        return f"{len(self.children) - 1}."
+
+    def edit(self, function: str, /, **kwargs: object) -> None:
+        """Have ``function(module, **kwargs)`` called on the whole module once it is built."""
+        self.edits.append(Edit(function, kwargs))
+
+    def free(self, suits: Callable[[Slot], bool] = lambda slot: True) -> list[Slot]:
+        """The slots of the file that no other checkpoint feature has taken, and that suit."""
+        taken = {*self.tensors, *self.missing, *(name for view in self.views for name in view.names)}
+        return [s for s in self.structure.saved if s.name not in taken and suits(s)]
+
+    def module(self) -> ModuleSpec:
+        """The module so far."""
+        if len(self.children) == 1 and not self.edits:
+            return self.children[0]
+        children = {str(i): child for i, child in enumerate(self.children)}
+        return ModuleSpec("Sequential", children=children, edits=tuple(self.edits))
+
+    def case(self, module: ModuleSpec | None) -> Case:
+        """The finished case."""
+        checkpoint = CheckpointSpec(
+            self.tensors, tuple(self.views), self.ties, tuple(self.missing), self.extra, self.damage
+        )
+        return Case(module, checkpoint, tuple(self.features), self.seed)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something a case may contain that loaders get wrong.
+
+    ``apply`` changes the plan and returns false where there is nothing in it that the feature could
+    be put on. ``of`` says which half it changes: features of the module need a generated module.
+    """
+
+    name: str
+    of: str
+    sentence: str
+    references: tuple[str, ...]
+    apply: Callable[[Plan, Choose], bool | None]
+    factories: tuple[Callable[..., object], ...] = ()

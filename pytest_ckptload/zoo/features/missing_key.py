@@ -1,0 +1,22 @@
+"""A tensor of the module is not in the file."""
+
+from __future__ import annotations
+
+from pytest_ckptload.zoo.feature import Choose, Feature, Plan
+
+
+def _apply(plan: Plan, choose: Choose) -> bool:
+    slots = plan.free()
+    if not slots:
+        return False
+    plan.missing.append(choose(slots).name)
+    return True
+
+
+FEATURE = Feature(
+    name="missing-key",
+    of="checkpoint",
+    sentence="A tensor of the module is not in the file.",
+    references=("urchade/GLiNER#355", "huggingface/diffusers#12009"),
+    apply=_apply,
+)
