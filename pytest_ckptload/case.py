@@ -8,7 +8,7 @@ Every ``repr`` leaves out what has its default value, and evaluates to the same 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,14 @@ class ModuleSpec(_Data):
             {name: cls.from_dict(child) for name, child in data.get("children", {}).items()},
             tuple(Edit.from_dict(edit) for edit in data.get("edits", ())),
         )
+
+    def factories(self) -> Iterator[str]:
+        """The names of all that the module is made with: classes, then functions that edit it."""
+        yield self.factory
+        for child in self.children.values():
+            yield from child.factories()
+        for edit in self.edits:
+            yield edit.function
 
     def build(self, seed: int = 0) -> nn.Module:
         """A fresh module: on the ambient device, its random values drawn from ``seed`` alone."""
@@ -211,6 +219,10 @@ class Case(_Data):
             return cls.from_dict(data)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a case: {error!r}") from error
+
+    def classes(self) -> frozenset[str]:
+        """The classes and other factories that the case's own module is made of."""
+        return frozenset() if self.module is None else frozenset(self.module.factories())
 
     def build(self) -> nn.Module:
         """A fresh module, the same every time, on the ambient device."""

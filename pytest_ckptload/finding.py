@@ -45,7 +45,8 @@ class CheckpointMismatch(AssertionError):
     """A loader did not give the model that eager loading gives.
 
     ``findings`` says what differs, ``case`` is the smallest case that shows it (``None`` when a
-    given module was compared), ``report`` the whole text.
+    given module was compared), ``report`` the whole text, ``script`` a program that needs only torch
+    and shows the same, where there can be one.
     """
 
     def __init__(
@@ -55,3 +56,4 @@ class CheckpointMismatch(AssertionError):
         self.report = report
         self.findings = tuple(findings)
         self.case = case
+        self.script: str | None = None

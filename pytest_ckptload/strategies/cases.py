@@ -105,12 +105,14 @@ def covering(
     without: Sequence[str] = (),
     structure: Structure | None = None,
 ) -> Iterator[Case]:
-    """The cases every check begins with: a plain one, and each choice of each feature alone.
+    """The cases every check begins with: a plain one, each choice of each feature alone, each class.
 
-    They are minimal by construction: all choices but one are the simplest.
+    They are minimal by construction: all choices but one are the simplest. Classes and special values
+    come where all features, or none, are wanted.
     """
     everything = selected(features, without, of_module=structure is None)
-    if features is None:
+    whole = features is None or not features
+    if whole:
         yield _assemble([], first, structure)
     for feature in everything:
         seen = []
@@ -118,8 +120,11 @@ def covering(
             if feature.name in case.features and case not in seen:
                 seen.append(case)
                 yield case
-    if features is None:
+    if whole:
         yield from _special_values(_assemble([], first, structure), structure)
+        if structure is None:
+            for entry in _ENTRIES:
+                yield Case(ModuleSpec(entry.name, entry.kwargs(first)))
 
 
 def _variants(feature: Feature, structure: Structure | None) -> Iterator[Case]:

@@ -65,6 +65,7 @@ def _build(spec: ModuleSpec) -> nn.Module:
         module = made(**kwargs)
     for edit in spec.edits:
         factory(edit.function)(module, **edit.kwargs)
+    assert isinstance(module, nn.Module)
     return module
 
 

@@ -1,0 +1,54 @@
+"""Finds out whether a way of loading PyTorch checkpoints is correct.
+
+The public names are imported when they are first used: importing the package never imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_ckptload.asserts import assert_modules_equal, assert_optimizer_tracks
+    from pytest_ckptload.case import Case
+    from pytest_ckptload.checks import Report
+    from pytest_ckptload.finding import CheckpointMismatch, Finding
+    from pytest_ckptload.loader import Format, Loader, Resumer
+
+__all__ = [
+    "Case",
+    "CheckpointMismatch",
+    "Finding",
+    "Format",
+    "Loader",
+    "Report",
+    "Resumer",
+    "assert_modules_equal",
+    "assert_optimizer_tracks",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Case": "case",
+    "CheckpointMismatch": "finding",
+    "Finding": "finding",
+    "Format": "loader",
+    "Loader": "loader",
+    "Report": "checks",
+    "Resumer": "loader",
+    "assert_modules_equal": "asserts",
+    "assert_optimizer_tracks": "asserts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

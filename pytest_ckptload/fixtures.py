@@ -1,0 +1,165 @@
+"""The fixtures. Their bodies import what they hand out, so that this file costs nothing.
+
+None is function-scoped: Hypothesis refuses those in a ``@given`` test. ``ckptload`` finds the test that
+runs, and its marker, by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from pytest_ckptload.options import SETTINGS
+
+if TYPE_CHECKING:
+    from pytest_ckptload.checks import Checker, Defaults
+
+__all__ = [
+    "CURRENT",
+    "ckptload",
+    "ckptload_case",
+    "ckptload_checkpoint",
+    "ckptload_device",
+    "ckptload_module",
+    "checker_for",
+]
+
+CURRENT = pytest.StashKey[pytest.Item]()
+"""The item that runs, kept on the config."""
+
+_CHECKER = pytest.StashKey["Checker"]()
+_MARKER_ARGUMENTS = ("features", "without", "promises", "allow", "devices", "max_examples")
+
+
+@pytest.fixture(scope="session")
+def ckptload(request: pytest.FixtureRequest) -> Ckptload:
+    """Checks loaders: ``check``, ``check_resume``, ``assert_matches_eager``."""
+    return Ckptload(request.config)
+
+
+@pytest.fixture
+def ckptload_device() -> NoReturn:
+    """A device to load on: the test runs once for each that is available."""
+    raise pytest.UsageError("ckptload_device is for tests to ask for, not for other fixtures")
+
+
+def _only_in_signatures(name: str, strategy: str) -> NoReturn:
+    raise pytest.UsageError(
+        f"{name} is drawn anew for every example, so it can only be asked for in a test's own "
+        f"signature, without @given; elsewhere use pytest_ckptload.strategies.{strategy} with @given"
+    )
+
+
+@pytest.fixture
+def ckptload_case() -> NoReturn:
+    """A generated case: ``.build()`` makes its module, ``.path`` is its checkpoint on disk."""
+    _only_in_signatures("ckptload_case", "cases()")
+
+
+@pytest.fixture
+def ckptload_module() -> NoReturn:
+    """A generated module, freshly built."""
+    _only_in_signatures("ckptload_module", "modules()")
+
+
+@pytest.fixture
+def ckptload_checkpoint() -> NoReturn:
+    """The path of a generated checkpoint that the eager recipe loads."""
+    _only_in_signatures("ckptload_checkpoint", "checkpoints()")
+
+
+class Ckptload:
+    """What the ``ckptload`` fixture hands out. See ``Checker`` for the methods' arguments."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def check(self, *args: Any, **kwargs: Any) -> Any:
+        """Assert that a loader gives the module that eager loading gives."""
+        __tracebackhide__ = True
+        return self._checker().check(*args, **kwargs)
+
+    def check_resume(self, *args: Any, **kwargs: Any) -> Any:
+        """Assert that a resumer gives the module and the optimizer that eager resuming gives."""
+        __tracebackhide__ = True
+        return self._checker().check_resume(*args, **kwargs)
+
+    def assert_matches_eager(self, *args: Any, **kwargs: Any) -> None:
+        """Assert that a loaded module is the one that eager loading of a case gives."""
+        __tracebackhide__ = True
+        self._checker().assert_matches_eager(*args, **kwargs)
+
+    def _checker(self) -> Checker:
+        __tracebackhide__ = True
+        item = self._config.stash.get(CURRENT, None)
+        if item is None:
+            raise RuntimeError("ckptload checks run inside a test, and no test is running")
+        return checker_for(item)
+
+
+def checker_for(item: pytest.Item) -> Checker:
+    """The checker of a test: the same for all its checks, which it counts."""
+    __tracebackhide__ = True
+    if _CHECKER not in item.stash:
+        from pytest_ckptload.checks import Checker
+
+        item.stash[_CHECKER] = Checker(
+            _defaults(item), item.nodeid, _options(item.config), lambda r: _record(item, r)
+        )
+    return item.stash[_CHECKER]
+
+
+def check_marker(item: pytest.Item) -> None:
+    """Raises ``pytest.UsageError`` where the test's ``ckptload`` marker has arguments that are none."""
+    for marker in item.iter_markers("ckptload"):
+        wrong = [repr(a) for a in marker.args]
+        wrong += [name for name in marker.kwargs if name not in _MARKER_ARGUMENTS]
+        if wrong:
+            raise pytest.UsageError(
+                f"@pytest.mark.ckptload takes {', '.join(_MARKER_ARGUMENTS)}, by keyword, "
+                f"not {', '.join(wrong)}"
+            )
+
+
+def _defaults(item: pytest.Item) -> Defaults:
+    __tracebackhide__ = True
+    from pytest_ckptload.checks import Defaults
+    from pytest_ckptload.inputs import given_case
+
+    settings = item.config.stash[SETTINGS]
+    marked: dict[str, Any] = {}
+    for marker in reversed(list(item.iter_markers("ckptload"))):
+        marked |= marker.kwargs
+    replay = settings.replay
+    return Defaults(
+        features=settings.features or marked.get("features"),
+        without=settings.without or tuple(marked.get("without", ())),
+        promises=tuple(marked.get("promises", ())),
+        allow=marked.get("allow", {}),
+        devices=settings.devices or tuple(marked.get("devices", ())),
+        max_examples=_first(settings.max_examples, marked.get("max_examples")),
+        seed=settings.seed,
+        shrink=settings.shrink,
+        strict=settings.strict,
+        replay=None if replay is None else given_case(replay, item.config.invocation_params.dir),
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _options(config: pytest.Config) -> list[str]:
+    """The options that a command must repeat to run the same test again."""
+    settings = config.stash[SETTINGS]
+    options = [f"--ckptload-loader={name}" for name in settings.loaders]
+    return options + [f"--ckptload-model={name}" for name in settings.models]
+
+
+def _record(item: pytest.Item, report: Any) -> None:
+    """Keep the advice for the summary. User properties go through xdist and into JUnit files."""
+    for finding in report.advice:
+        line = f"{report.loader}: {finding}"
+        if ("ckptload_advice", line) not in item.user_properties:
+            item.user_properties.append(("ckptload_advice", line))

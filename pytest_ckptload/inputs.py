@@ -1,0 +1,225 @@
+"""What users hand in, checked: loaders, factories, files and names.
+
+Apart so that every way in (fixture, option, hook) refuses the same things in the same one sentence,
+which names the value and the choices.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import zipfile
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.checker import Subject
+from pytest_ckptload.loader import Build, loader_name
+from pytest_ckptload.observe import observe
+from pytest_ckptload.observe.tensors import same_bits
+from pytest_ckptload.recipes.eager import state_dict_in
+from pytest_ckptload.zoo import FEATURES
+from pytest_ckptload.zoo.from_state import module_like
+from pytest_ckptload.zoo.structure import structure_of
+
+__all__ = [
+    "check_features",
+    "check_loader",
+    "check_names",
+    "file_subject",
+    "given_case",
+    "imported",
+    "user_subject",
+]
+
+
+def check_names(what: str, names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """The names as given. Raises ``ValueError`` for one that is not ``known``."""
+    if isinstance(names, str):
+        names = (names,)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no {what} {name!r}; there are: {', '.join(known)}")
+    return tuple(names)
+
+
+def check_features(
+    features: Sequence[str] | None, without: Sequence[str], *, generated: bool
+) -> None:
+    """Raises ``ValueError`` for a name that is no feature, or that the module's owner alone decides."""
+    check_names("feature", features or (), FEATURES)
+    check_names("feature", without, FEATURES)
+    if features is not None and not isinstance(features, str):
+        fixed = [name for name in features if FEATURES[name].of == "module"]
+        if fixed and not generated:
+            own = [name for name, f in FEATURES.items() if f.of == "checkpoint"]
+            raise ValueError(
+                f"feature {fixed[0]!r} is one of modules, and the module is given: "
+                f"choose from {', '.join(own)}"
+            )
+
+
+def check_loader(loader: Any, arguments: str = "build, path, device") -> None:
+    """Raises ``TypeError`` for what cannot be called as a loader is."""
+    if not callable(loader):
+        raise TypeError(f"a loader is a callable load({arguments}), not {loader!r}")
+    try:
+        signature = inspect.signature(loader)
+    except (TypeError, ValueError):  # builtins have none
+        return
+    try:
+        signature.bind(*arguments.split(", "))
+    except TypeError as error:
+        raise TypeError(
+            f"{loader_name(loader)}{signature} cannot be called as load({arguments}): {error}"
+        ) from None
+
+
+def user_subject(build: Any) -> Subject:
+    """The subject of a user's factory, tried out.
+
+    Raises ``TypeError`` or ``ValueError`` where it cannot be called, makes no module, or makes another
+    module each time.
+    """
+    if not callable(build):
+        raise TypeError(f"build= is a callable that makes a module, not {build!r}")
+    name = getattr(build, "__qualname__", repr(build))
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise TypeError(f"build={name} must take no arguments: {error}") from None
+    except ValueError:  # builtins have no signature
+        pass
+    subject = Subject(build)
+    first, second = _built(subject, name), _built(subject, name)
+    if first is second:
+        raise ValueError(f"build={name} returned the same module twice: it must make a fresh one")
+    _check_alike(first, second, name)
+    return subject
+
+
+def _built(subject: Subject, name: str) -> nn.Module:
+    try:
+        module = subject.build()
+    except Exception as error:
+        raise ValueError(f"build={name} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"build={name} returned a {type(module).__name__}, not an nn.Module")
+    return module
+
+
+def _check_alike(first: nn.Module, second: nn.Module, name: str) -> None:
+    """Two modules of one factory have the same structure, and the same values where none are saved."""
+    if structure_of(first) != structure_of(second):
+        raise ValueError(
+            f"build={name} is not deterministic: two calls gave modules with different names, shapes "
+            "or dtypes"
+        )
+    left, right = observe(first), observe(second)
+    saved = {slot.name for slot in structure_of(first).saved}
+    for place in left.places.values():
+        other = right.places.get(place.name)
+        if place.name in saved or place.tensor.is_meta:
+            continue
+        alike = (
+            other is not None
+            and other.tensor.shape == place.tensor.shape
+            and other.tensor.dtype == place.tensor.dtype
+            and same_bits(other.tensor, place.tensor)
+        )
+        if not alike:
+            raise ValueError(
+                f"build={name} is not deterministic: two calls under one torch seed gave {place.name!r}, "
+                "which no checkpoint holds, different values; draw them from torch's generator or a "
+                "fixed seed"
+            )
+
+
+def file_subject(checkpoint: str | Path, subject: Subject | None) -> tuple[Path, Subject]:
+    """The path of a given checkpoint, and its subject: the given one, or one made from the file.
+
+    Raises ``ValueError`` (``FileNotFoundError``, ``PermissionError``) for what is no checkpoint.
+    """
+    path = Path(checkpoint).absolute()
+    if not path.exists():
+        raise FileNotFoundError(f"checkpoint={str(checkpoint)!r} does not exist")
+    if not path.is_file():
+        raise ValueError(f"checkpoint={str(checkpoint)!r} is not a file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except PermissionError:
+        raise PermissionError(f"checkpoint={str(checkpoint)!r} cannot be read") from None
+    if not start:
+        raise ValueError(f"checkpoint={str(checkpoint)!r} is empty")
+    _check_archive(path, start)
+    try:
+        mapped = start[:2] == b"PK"
+        state = state_dict_in(
+            torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"checkpoint={str(checkpoint)!r} is not a checkpoint that torch.load(weights_only=True) "
+            f"reads: {reason[:200]}"
+        ) from None
+    return path, subject if subject is not None else Subject(lambda: module_like(state))
+
+
+def _check_archive(path: Path, start: bytes) -> None:
+    """Raises ``ValueError`` where a record of a zip archive does not have its checksum: torch checks none."""
+    if start[:2] != b"PK":
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+        raise ValueError(f"checkpoint={str(path)!r} is a damaged zip archive: {error}") from None
+    if broken is not None:
+        raise ValueError(
+            f"checkpoint={str(path)!r} is damaged: its record {broken!r} does not have the checksum "
+            "that was written with it"
+        )
+
+
+def given_case(text: str, folder: Path) -> Case:
+    """The case of ``--ckptload-replay``: JSON text, or a file of it below ``folder``.
+
+    Raises ``ValueError`` where it is neither.
+    """
+    if not text.lstrip().startswith("{"):
+        path = folder / text
+        if not path.is_file():
+            raise ValueError(f"--ckptload-replay={text}: neither a file nor the JSON text of a case")
+        text = path.read_text(encoding="utf-8")
+    try:
+        return Case.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"--ckptload-replay: {error}") from None
+
+
+def imported(option: str, name: str) -> Callable[..., Any]:
+    """What ``package.module:name`` names.
+
+    Raises ``ValueError`` where there is none.
+    """
+    module_name, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"{option}={name}: cannot import {module_name!r}: {error}") from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            public = [n for n in vars(found) if not n.startswith("_") and callable(vars(found)[n])]
+            raise ValueError(
+                f"{option}={name}: {module_name} has no {part!r}; it has: {', '.join(public) or 'none'}"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{option}={name} is a {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,181 @@
+"""Command line, ini keys and environment, made into one frozen ``Settings``.
+
+Apart from the plugin so that options and their checks stand side by side. An option falls back to the
+ini key of the same name. Imports neither torch nor Hypothesis: names that only they know (features,
+devices, loaders) are checked when somebody uses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["SETTINGS", "Settings", "add_options", "settings_from"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for, for the whole session. Empty means: not asked for."""
+
+    suite: bool = False
+    loaders: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    replay: str | None = None
+    features: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    max_examples: int | None = None
+    seed: int | None = None
+    shrink: bool = True
+    strict: bool = False
+
+
+SETTINGS = pytest.StashKey[Settings]()
+
+_LISTS = {
+    "loader": "Check this loader, `package.module:function`, or a recipe by its name. Repeatable.",
+    "model": "Check with this module factory, `package.module:factory`. Repeatable.",
+    "features": "Generate these features only, separated by commas.",
+    "without": "Generate all features but these, separated by commas.",
+    "devices": "Check on these devices (`all`, `cpu`, `cuda:1`), separated by commas.",
+}
+_VALUES = {
+    "checkpoint": "Check with this very file, which is only read.",
+    "replay": "Run this one case, a JSON file or JSON text, as a failure prints it.",
+    "max-examples": "Random cases for each check, after the fixed ones. Default: Hypothesis' settings.",
+    "seed": "Draw the random cases from this seed.",
+}
+_FLAGS = {
+    "no-shrink": "Report the first random case that fails, not the smallest.",
+    "strict": "Advice fails as findings do.",
+}
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options and ini keys."""
+    group = parser.getgroup("ckptload", "ckptload: ways of loading checkpoints")
+    group.addoption(
+        "--ckptload",
+        action="store_true",
+        help="Run the conformance suite: alone where no path is given, else beside the tests.",
+    )
+    for name, text in _LISTS.items():
+        group.addoption(f"--ckptload-{name}", action="append", default=None, help=text)
+        parser.addini(f"ckptload_{_dest(name)}", text, type="args", default=[])
+    for name, text in _VALUES.items():
+        group.addoption(f"--ckptload-{name}", default=None, help=text)
+        parser.addini(f"ckptload_{_dest(name)}", text, default=None)
+    for name, text in _FLAGS.items():
+        group.addoption(f"--ckptload-{name}", action="store_true", default=None, help=text)
+        parser.addini(f"ckptload_{_dest(name)}", text, type="bool", default=False)
+
+
+def settings_from(config: pytest.Config) -> Settings:
+    """The settings of this session.
+
+    Raises ``pytest.UsageError`` for a value that cannot be, naming it and what can.
+    """
+    get = _Reader(config)
+    features, without = get.names("features"), get.names("without")
+    if both := set(features) & set(without):
+        raise pytest.UsageError(
+            f"--ckptload-features and --ckptload-without both name {', '.join(sorted(both))}; "
+            "name it in one of them"
+        )
+    loaders, models = get.names("loader"), get.names("model")
+    checkpoint, replay = get.path("checkpoint"), get.value("replay")
+    if replay is not None and checkpoint is not None:
+        raise pytest.UsageError(
+            "--ckptload-replay and --ckptload-checkpoint contradict each other: a case brings its "
+            "own file; give one of them"
+        )
+    for option, values in (("loader", loaders), ("model", models)):
+        for value in values:
+            if ":" not in value and not (option == "loader" and value.isidentifier()):
+                recipe = ", or the name of a recipe" if option == "loader" else ""
+                raise pytest.UsageError(
+                    f"--ckptload-{option}={value}: expected `package.module:name`{recipe}"
+                )
+    return Settings(
+        suite=bool(config.getoption("--ckptload")),
+        loaders=loaders,
+        models=models,
+        checkpoint=checkpoint,
+        replay=replay,
+        features=features or None,
+        without=without,
+        devices=get.names("devices"),
+        max_examples=get.number("max-examples", least=1),
+        seed=get.number("seed", least=0),
+        shrink=not get.flag("no-shrink"),
+        strict=get.flag("strict"),
+    )
+
+
+SUITE = "ckptload"
+
+
+def suite_arguments(config: pytest.Config) -> tuple[bool, tuple[str, ...]]:
+    """Whether the suite is wanted, and which of its node ids were given as arguments.
+
+    Takes them out of ``config.args``, where pytest would look for files, and all paths that nobody
+    typed where only the suite was asked for.
+    """
+    settings = config.stash[SETTINGS]
+    selected = tuple(a for a in config.args if a == SUITE or a.startswith(f"{SUITE}::"))
+    selected += tuple(getattr(config, "workerinput", {}).get("ckptload_selected", ()))
+    typed = config.args_source is pytest.Config.ArgsSource.ARGS
+    paths = [a for a in config.args if a not in selected] if typed else []
+    asked = settings.suite or settings.loaders or settings.models or settings.checkpoint
+    wanted = bool(asked or selected or (settings.replay is not None and not paths))
+    if wanted:
+        config.args[:] = paths
+    return wanted, selected
+
+
+def _dest(name: str) -> str:
+    return name.replace("-", "_")
+
+
+class _Reader:
+    """Reads an option, or else the ini key of the same name."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def value(self, name: str) -> Any:
+        given = self.config.getoption(f"ckptload_{_dest(name)}")
+        return given if given is not None else self.config.getini(f"ckptload_{_dest(name)}") or None
+
+    def flag(self, name: str) -> bool:
+        return bool(self.value(name))
+
+    def names(self, name: str) -> tuple[str, ...]:
+        parts = [part.strip() for text in self.value(name) or () for part in text.split(",")]
+        return tuple(dict.fromkeys(part for part in parts if part))
+
+    def number(self, name: str, *, least: int) -> int | None:
+        text = self.value(name)
+        if text is None:
+            return None
+        if not str(text).isdecimal() or int(text) < least:
+            raise pytest.UsageError(
+                f"--ckptload-{name}={text}: expected a whole number of at least {least}"
+            )
+        return int(text)
+
+    def path(self, name: str) -> Path | None:
+        text = self.value(name)
+        if text is None:
+            return None
+        path = Path(text)
+        if not path.is_absolute():
+            path = self.config.invocation_params.dir / path
+        if not path.is_file():
+            what = "is not a file" if path.exists() else "does not exist"
+            raise pytest.UsageError(f"--ckptload-{name}={text}: this path {what}")
+        return path

@@ -1,0 +1,138 @@
+"""Pytest's hooks, and nothing else: each hands over to the module that does the work.
+
+Apart because pytest imports it in every session, those that never load a checkpoint included. So it
+imports neither torch nor Hypothesis; what needs them is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import warnings
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_ckptload import hookspecs
+from pytest_ckptload.fixtures import (
+    CURRENT,
+    check_marker,
+    ckptload,
+    ckptload_case,
+    ckptload_checkpoint,
+    ckptload_device,
+    ckptload_module,
+)
+from pytest_ckptload.options import SETTINGS, add_options, settings_from, suite_arguments
+
+__all__ = [
+    "ckptload",
+    "ckptload_case",
+    "ckptload_checkpoint",
+    "ckptload_device",
+    "ckptload_module",
+]
+
+_DRAWN = {"ckptload_case", "ckptload_module", "ckptload_checkpoint"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "ckptload(**arguments): what `ckptload.check` does in this test where its own arguments do "
+        "not say: features, without, promises, allow, devices, max_examples.",
+    )
+    config.stash[SETTINGS] = settings_from(config)
+    wanted, selected = suite_arguments(config)
+    if wanted and not (config.option.help or config.option.version):
+        with warnings.catch_warnings():
+            # Of torch without numpy, at import: nothing to do with loading, and nobody asked.
+            warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+            from pytest_ckptload.suite import SuitePlugin
+
+        config.pluginmanager.register(SuitePlugin(config, selected), "ckptload_suite")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    suite = config.pluginmanager.get_plugin("ckptload_suite")
+    if suite is None:
+        return None
+    return f"ckptload: torch {importlib.metadata.version('torch')}, {suite.describe()}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Collector, name: str, obj: object
+) -> Generator[None, Any, Any]:
+    made = yield
+    if made is not None and _DRAWN.intersection(_argument_names(obj)):
+        from pytest_ckptload.conversion import converted
+
+        return converted(collector, name, obj, made)
+    return made
+
+
+def _argument_names(obj: object) -> tuple[str, ...]:
+    code = getattr(getattr(obj, "__wrapped__", obj), "__code__", None)
+    return () if code is None else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "ckptload_device" in metafunc.fixturenames:
+        from pytest_ckptload.devices import named
+
+        names = metafunc.config.stash[SETTINGS].devices or ("all",)
+        try:
+            found = named(names)
+        except ValueError as error:
+            raise pytest.UsageError(f"--ckptload-devices: {error}") from None
+        metafunc.parametrize("ckptload_device", found, ids=str, scope="session")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    check_marker(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.config.stash[CURRENT] = item
+    try:
+        return (yield)
+    finally:
+        del item.config.stash[CURRENT]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    script = getattr(error, "script", None)
+    if script is not None and "pytest_ckptload.finding" in sys.modules and report.failed:
+        report.sections.append(("a script that shows it, with torch alone", script))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    advice = dict.fromkeys(
+        text
+        for outcome in ("passed", "failed", "xfailed")
+        for report in terminalreporter.getreports(outcome)
+        for name, text in report.user_properties
+        if name == "ckptload_advice"
+    )
+    if advice:
+        terminalreporter.section("ckptload: advice")
+        for text in advice:
+            terminalreporter.line(text)

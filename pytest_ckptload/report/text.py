@@ -1,0 +1,129 @@
+"""The failure message: what was found, why, what to do, and how to see it again.
+
+Apart from what carries it (an exception, a section of pytest's report) so that every way of running
+says the same in the same words.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.finding import Finding
+from pytest_ckptload.rules import RULES
+from pytest_ckptload.search import Found, Outcome
+
+__all__ = ["failure_text", "findings_text", "replay_command", "summary_line"]
+
+_WIDTH = 96
+
+
+def failure_text(
+    loader: str, device: str, outcome: Outcome, replay: str | None, subject: str = ""
+) -> str:
+    """The whole message for a search that failed."""
+    found = outcome.failure
+    assert found is not None
+    whose = f" for {subject}" if subject else ""
+    parts = [
+        f"{loader} does not give the module that eager loading gives{whose} on {device}.",
+        findings_text(found.findings),
+        _case_text(found.case, subject),
+    ]
+    if outcome.flaky:
+        parts.append(
+            "The finding did not show again when the same case was run again: the loader does not "
+            "do the same each time. The case shown is the last that failed."
+        )
+    if outcome.others:
+        lines = [f"  {_one_line(other)}" for other in outcome.others]
+        parts.append("\n".join(["Other rules broken, each with a case of its own:", *lines]))
+    if replay:
+        parts.append(f"Replay it with:\n  {replay}")
+    return "\n\n".join(parts)
+
+
+def findings_text(findings: Iterable[Finding]) -> str:
+    """Findings in full; those of one rule share its cause and fix."""
+    by_code: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_code.setdefault(finding.code, []).append(finding)
+    return "\n\n".join(_rule_text(group) for group in by_code.values())
+
+
+def _rule_text(group: Sequence[Finding], most: int = 5) -> str:
+    first = group[0]
+    advice = "  (advice)" if first.advice else ""
+    lines = [f"{first.code} {first.rule}{advice}"]
+    for finding in group[:most]:
+        lines += _item("at", f"{finding.place}: {finding.evidence}")
+    if len(group) > most:
+        lines += _item("", f"… and {len(group) - most} more places")
+    lines += _item("cause", first.cause)
+    lines += _item("fix", first.fix)
+    known = RULES.get(first.code)
+    if known is not None and known.references:
+        lines += _item("as in", ", ".join(known.references))
+    return "\n".join(lines)
+
+
+def _item(label: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=f"  {label:<6}",
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _case_text(case: Case, subject: str) -> str:
+    module = "" if case.module is not None else f" (the module is {subject})" if subject else ""
+    features = f", with {', '.join(case.features)}" if case.features else ""
+    shown = textwrap.indent(_broken(case, 0), "  ")
+    return f"The smallest case found{features}{module}:\n{shown}"
+
+
+def _broken(data: object, depth: int) -> str:
+    """The ``repr`` of case data over several lines, each argument on its own where it is long."""
+    text = repr(data)
+    pad = "    " * (depth + 1)
+    if len(text) + 4 * depth <= _WIDTH - 4:
+        return text
+    if hasattr(data, "_departures"):
+        inner = [f"{name}={_broken(value, depth + 1)}" for name, value in data._departures().items()]
+        opening, closing = f"{type(data).__name__}(", ")"
+    elif isinstance(data, dict):
+        inner = [f"{key!r}: {_broken(value, depth + 1)}" for key, value in data.items()]
+        opening, closing = "{", "}"
+    elif isinstance(data, tuple):
+        inner = [_broken(value, depth + 1) for value in data]
+        opening, closing = "(", ",)" if len(data) == 1 else ")"
+    else:
+        return text
+    return opening + "\n" + ",\n".join(pad + item for item in inner) + closing
+
+
+def _one_line(found: Found) -> str:
+    first = found.findings[0]
+    features = ", ".join(found.case.features) or "a plain case"
+    return f"{first.code} {first.rule} at {first.place} ({features})"
+
+
+def replay_command(node: str | None, options: Sequence[str], case: Case) -> str:
+    """The command that runs one case again, without Hypothesis."""
+    words = ["pytest", *options]
+    if node is not None:
+        words.append(node)
+    words.append(f"--ckptload-replay={case.to_json()}")
+    return shlex.join(words)
+
+
+def summary_line(outcome: Outcome) -> str:
+    """What a search that found nothing amounted to."""
+    allowed = f", {len(outcome.allowed)} allowed" if outcome.allowed else ""
+    advice = f", {len(outcome.advice)} with advice" if outcome.advice else ""
+    return f"{outcome.examples} cases, {len(outcome.features)} features{allowed}{advice}"

@@ -1,0 +1,184 @@
+"""The search for a case that shows a finding, and for the smallest such case.
+
+Apart from the checker, which judges one case and knows nothing of Hypothesis. First comes the covering
+set, whose cases are minimal by construction; then Hypothesis draws, and shrinks what it finds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import Phase, Verbosity, given, settings
+from hypothesis import seed as with_seed
+from hypothesis.control import currently_in_test_context
+from hypothesis.errors import Flaky
+from hypothesis.strategies import SearchStrategy
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.finding import Finding
+
+__all__ = ["Budget", "Found", "Outcome", "search"]
+
+Examine = Callable[[Case], list[Finding]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to search, and from where.
+
+    ``max_examples`` bounds the random cases, after the covering set; ``None`` leaves it to Hypothesis'
+    settings. ``key`` names the search in Hypothesis' database; ``seed`` fixes what is drawn.
+    """
+
+    max_examples: int | None = None
+    seed: int | None = None
+    shrink: bool = True
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A case and what was found on it."""
+
+    case: Case
+    findings: tuple[Finding, ...]
+
+
+@dataclass
+class Outcome:
+    """What a search saw.
+
+    ``failure`` is the smallest case of the first rule that was broken, ``others`` one case for each
+    other rule. ``advice`` holds one finding for each rule that advises, ``allowed`` the reasons of
+    allowances that were used, by code.
+    """
+
+    examples: int = 0
+    failure: Found | None = None
+    others: list[Found] = field(default_factory=list)
+    advice: dict[str, Finding] = field(default_factory=dict)
+    allowed: dict[str, str] = field(default_factory=dict)
+    features: Counter[str] = field(default_factory=Counter)
+    flaky: bool = False
+
+
+def search(
+    examine: Examine,
+    covering: Iterable[Case],
+    random: SearchStrategy[Case] | None,
+    budget: Budget,
+    allow: Callable[[Finding, Case], str | None] = lambda finding, case: None,
+    strict: bool = False,
+) -> Outcome:
+    """Look for a case on which ``examine`` finds something that is not allowed.
+
+    With ``strict``, advice counts as well.
+    """
+    outcome = Outcome()
+
+    def failing(case: Case) -> tuple[Finding, ...]:
+        outcome.examples += 1
+        outcome.features.update(case.features)
+        kept = []
+        for finding in examine(case):
+            reason = allow(finding, case)
+            if reason is not None:
+                outcome.allowed[finding.code] = reason
+            elif finding.advice and not strict:
+                outcome.advice.setdefault(finding.code, finding)
+            else:
+                kept.append(finding)
+        return tuple(kept)
+
+    smallest: dict[str, Found] = {}
+    for case in covering:
+        findings = failing(case)
+        if findings:
+            code = findings[0].code
+            if code not in smallest or _size(case) < _size(smallest[code].case):
+                smallest[code] = Found(case, findings)
+    if smallest:
+        outcome.failure, *outcome.others = smallest.values()
+    elif random is not None:
+        _explore(failing, random, budget, outcome)
+    return outcome
+
+
+def _size(case: Case) -> int:
+    return len(case.to_json())
+
+
+class _Failing(Exception):
+    """Raised for Hypothesis to see that a case fails."""
+
+
+def _explore(
+    failing: Callable[[Case], tuple[Finding, ...]],
+    random: SearchStrategy[Case],
+    budget: Budget,
+    outcome: Outcome,
+) -> None:
+    target: list[str] = []
+
+    def case_has_no_finding(case: Case) -> None:
+        findings = failing(case)
+        # Once a rule is broken only that rule counts, so that shrinking does not slip to another.
+        if findings and (not target or target[0] in {f.code for f in findings}):
+            target[:] = target or [findings[0].code]
+            first = next(f for f in findings if f.code == target[0])
+            rest = tuple(f for f in findings if f is not first)
+            outcome.failure = Found(case, (first, *rest))
+            raise _Failing
+
+    run = _as_property(case_has_no_finding, random, budget)
+    try:
+        run()
+    except _Failing:
+        pass
+    except Flaky:
+        outcome.flaky = True
+
+
+def _as_property(
+    body: Callable[[Case], None], random: SearchStrategy[Case], budget: Budget
+) -> Callable[[], None]:
+    """``body`` as a Hypothesis test, with settings from the user's own, for one search."""
+    parent = settings.default
+    assert parent is not None
+    phases = {Phase.explain} | (set() if budget.shrink else {Phase.shrink})
+    changes: dict[str, Any] = {
+        "deadline": None,
+        "print_blob": False,
+        "report_multiple_bugs": False,
+        "verbosity": Verbosity.quiet,
+        "phases": [phase for phase in parent.phases if phase not in phases],
+    }
+    if budget.max_examples is not None:
+        changes["max_examples"] = budget.max_examples
+    configured = settings(parent, **changes)(body)
+    if budget.seed is not None:
+        configured = with_seed(budget.seed)(configured)
+    test = _outside_of_tests(lambda: given(random)(configured))
+    # All searches share one body: without a key of its own each would have the examples, and with
+    # CI's fixed seed the cases, of all others. Hypothesis' pytest plugin sets the same attribute.
+    test.hypothesis.inner_test._hypothesis_internal_add_digest = budget.key.encode()
+    return test  # type: ignore[no-any-return]
+
+
+def _outside_of_tests(make: Callable[[], Any]) -> Any:
+    """What ``make`` makes, on a thread of its own where this one runs a Hypothesis test.
+
+    Hypothesis refuses to apply ``given`` inside a test, for fear of nested searches; a check in a
+    user's ``@given`` test is one on purpose.
+    """
+    if not currently_in_test_context():
+        return make()
+    made: list[Any] = []
+    thread = threading.Thread(target=lambda: made.append(make()))
+    thread.start()
+    thread.join()
+    return made[0]

@@ -1,0 +1,183 @@
+"""The suite as pytest sees it: a collector that hangs on the session, and its items.
+
+Apart from the plan because this half is pytest's: node ids, selection, reports.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from pytest_ckptload import devices
+from pytest_ckptload.checks import Checker
+from pytest_ckptload.finding import CheckpointMismatch
+from pytest_ckptload.fixtures import checker_for
+from pytest_ckptload.inputs import check_loader, check_names, imported
+from pytest_ckptload.loader import Loader, loader_name
+from pytest_ckptload.options import SETTINGS, Settings
+from pytest_ckptload.recipes import RECIPES
+from pytest_ckptload.suite.plan import Subject, SuiteTest, groups, subjects
+from pytest_ckptload.zoo import FEATURES
+
+__all__ = ["SuitePlugin"]
+
+ROOT = "ckptload"
+
+
+class SuitePlugin:
+    """Registered where the suite is wanted. ``selected`` are node ids given as arguments."""
+
+    def __init__(self, config: pytest.Config, selected: tuple[str, ...]) -> None:
+        self.settings = config.stash[SETTINGS]
+        self.selected = selected
+        self.tests = list(_tests(config, self.settings))
+
+    def describe(self) -> str:
+        """What joined, for the header."""
+        loaders = {test.subject.name for test in self.tests}
+        where = {test.device for test in self.tests}
+        return (
+            f"{_count(len(loaders), 'loader')}, {_count(len(self.settings.models), 'model')}, "
+            f"{_count(len(where), 'device')} ({', '.join(sorted(where))})"
+        )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed:
+            suite = _Suite.from_parent(collector, name=ROOT, nodeid=ROOT)
+            suite.plugin = self
+            report.result = [*report.result, suite]
+        return report
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        # xdist's workers are given the arguments that are left, and these are not among them.
+        node.workerinput["ckptload_selected"] = list(self.selected)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
+    """Every test of the suite. Raises ``pytest.UsageError`` for a name that names nothing."""
+    try:
+        for names in (settings.features or (), settings.without):
+            check_names("feature", names, FEATURES)
+        where = [str(device) for device in devices.named(settings.devices or ("all",))]
+        models = {
+            name.partition(":")[2]: imported("--ckptload-model", name) for name in settings.models
+        }
+        loaders, recipes = _loaders(config, settings)
+        chosen = subjects(
+            loaders, recipes=recipes, torch_version=importlib.metadata.version("torch")
+        )
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from None
+    for subject in chosen:
+        for group in groups(
+            models=models,
+            checkpoint=settings.checkpoint,
+            replay=settings.replay is not None,
+            features=settings.features,
+            without=settings.without,
+        ):
+            for device in where:
+                yield SuiteTest(subject, group, device)
+
+
+def _loaders(config: pytest.Config, settings: Settings) -> tuple[dict[str, Loader], bool]:
+    """The user's loaders by name, and whether the recipes take part."""
+    loaders: dict[str, Loader] = {}
+    recipes = settings.suite or not settings.loaders
+    for name in settings.loaders:
+        if ":" in name:
+            loader = imported("--ckptload-loader", name)
+            label = loader_name(loader)
+        else:
+            check_names("recipe", [name], RECIPES)
+            loader, label = RECIPES[name], name
+        check_loader(loader)
+        loaders[label] = loader
+    if settings.suite or not settings.loaders:
+        for answer in config.hook.pytest_ckptload_loaders(config=config):
+            for name, loader in (answer or {}).items():
+                if name in RECIPES or name in loaders:
+                    raise ValueError(f"pytest_ckptload_loaders: there is a loader {name!r} already")
+                check_loader(loader)
+                loaders[name] = loader
+    return loaders, recipes
+
+
+class _Suite(pytest.Collector):
+    """The root: one collector for each loader."""
+
+    plugin: SuitePlugin
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        by_name: dict[str, list[SuiteTest]] = {}
+        for test in self.plugin.tests:
+            by_name.setdefault(test.subject.name, []).append(test)
+        for name, tests in by_name.items():
+            loader = _LoaderTests.from_parent(self, name=name)
+            loader.tests, loader.selected = tests, self.plugin.selected
+            yield loader
+
+
+class _LoaderTests(pytest.Collector):
+    """The tests of one loader."""
+
+    tests: list[SuiteTest]
+    selected: tuple[str, ...]
+
+    def collect(self) -> Iterator[pytest.Item]:
+        for test in self.tests:
+            item = _SuiteItem.from_parent(self, name=test.name)
+            item.test = test
+            if not self.selected or any(_within(item.nodeid, node) for node in self.selected):
+                yield item
+
+
+def _within(nodeid: str, selected: str) -> bool:
+    return nodeid == selected or nodeid.startswith((selected + "::", selected + "["))
+
+
+class _SuiteItem(pytest.Item):
+    """One test."""
+
+    test: SuiteTest
+
+    def runtest(self) -> None:
+        __tracebackhide__ = True
+        checker = checker_for(self)
+        report, unmet = self.test.run(checker)
+        if unmet:
+            lines = "\n".join(f"  {line}" for line in unmet)
+            pytest.fail(
+                "This torch no longer does what it is known to do:\n"
+                f"{lines}\nTake it out of the table of known divergences, from this release on.",
+                pytrace=False,
+            )
+        if report.allowed and self.test.group.feature is not None:
+            pytest.xfail("; ".join(report.allowed.values()))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, CheckpointMismatch):
+            return excinfo.value.report
+        if isinstance(excinfo.value, (TypeError, ValueError, OSError)) and _ours(excinfo):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Any, int | None, str]:
+        return self.config.rootpath / ROOT, None, self.nodeid.partition("::")[2]
+
+
+def _ours(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Whether the error is a sentence about what the user handed in."""
+    return excinfo.traceback[-1].frame.code.raw.co_filename.endswith(("inputs.py", "checks.py"))

@@ -1,0 +1,114 @@
+"""What stock torch itself gets wrong, in one table.
+
+Apart because it is a record, kept against torch's releases: in the suite each line is an expected
+failure, and a torch that behaves makes the suite say so. A user's loader gets no such leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.finding import Finding
+
+__all__ = ["DIVERGENCES", "Divergence", "divergences_of"]
+
+_ASSIGN = ("meta_assign", "mmap_meta_assign", "mmap_stream")
+_META = (*_ASSIGN, "mmap_meta_swap")
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """One rule that recipes of torch's break on cases with one feature, or with certain classes.
+
+    ``since`` and ``until`` bound the torch releases, the latter not included. ``always`` is false where
+    it takes the company of other features to meet it.
+    """
+
+    code: str
+    feature: str | None
+    recipes: tuple[str, ...]
+    issue: str
+    reason: str
+    classes: frozenset[str] = frozenset()
+    since: str = "2.1"
+    until: str | None = None
+    always: bool = True
+
+    def covers(self, finding: Finding, case: Case) -> bool:
+        """Whether this is what the line speaks of."""
+        if finding.code != self.code:
+            return False
+        return self.feature in case.features or bool(self.classes & case.classes())
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason} ({self.issue})"
+
+
+DIVERGENCES = (
+    Divergence(
+        "CKPT401", "tied", _ASSIGN, "pytorch/pytorch#188346", "assign gives each tied name its own"
+    ),
+    Divergence(
+        "CKPT303",
+        "buffer-nonpersistent",
+        _META,
+        "pytorch/pytorch#102212",
+        "non-persistent buffers stay on meta",
+    ),
+    Divergence(
+        "CKPT303",
+        "plain-attribute",
+        _META,
+        "pytorch/pytorch#102212",
+        "tensors held as plain attributes stay on meta",
+    ),
+    Divergence(
+        "CKPT207",
+        "parameter-subclass",
+        _META,
+        "vllm-project/vllm#34201",
+        "a subclass of Parameter becomes a plain Parameter",
+    ),
+    Divergence(
+        "CKPT402",
+        "views",
+        ("meta_assign", "mmap_meta_assign", "mmap_meta_swap"),
+        "pytorch/pytorch#158080",
+        "overlapping views in the file share memory in the module",
+    ),
+    Divergence(
+        "CKPT402",
+        "views",
+        ("mmap_stream",),
+        "pytorch/pytorch#158080",
+        "overlapping views that need no cast share memory in the module",
+        always=False,
+    ),
+    Divergence(
+        "CKPT803",
+        None,
+        ("mmap_meta_swap",),
+        "pytorch/pytorch#186796",
+        "swapping refuses parameters that a recurrent module holds weak references to",
+        classes=frozenset({"RNN", "LSTM", "GRU"}),
+    ),
+)
+
+
+def divergences_of(recipe: str, torch_version: str) -> list[Divergence]:
+    """The lines of the table for one recipe and one release of torch."""
+    version = _release(torch_version)
+    return [
+        line
+        for line in DIVERGENCES
+        if recipe in line.recipes
+        and _release(line.since) <= version
+        and (line.until is None or version < _release(line.until))
+    ]
+
+
+def _release(version: str) -> tuple[int, int]:
+    """``"2.13.0+cpu"`` as ``(2, 13)``; torch fixes such things in minor releases."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)

@@ -1,0 +1,147 @@
+"""Which tests the suite has: loader × group × device, as data.
+
+Apart from the collector so that what is tested can be read, and counted, without pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.checks import Checker, Report
+from pytest_ckptload.finding import Finding
+from pytest_ckptload.loader import Build, Loader
+from pytest_ckptload.recipes import RECIPES
+from pytest_ckptload.suite.divergences import Divergence, divergences_of
+from pytest_ckptload.zoo import FEATURES
+
+__all__ = ["Group", "Subject", "SuiteTest", "groups", "subjects"]
+
+# The group without features, which has every class of the catalogue.
+PLAIN = "plain"
+
+# The dtype that the casting recipe is judged with.
+_STREAM_DTYPE = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loader under its name in the suite, what it is asked for, and what it is known to get wrong."""
+
+    name: str
+    load: Loader
+    demands: Mapping[str, Any] = field(default_factory=dict)
+    known: tuple[Divergence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one test generates: cases with one feature, or with any, or for one given module or file."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    feature: str | None = None
+    examples: int = 20
+
+    def meets(self, line: Divergence) -> bool:
+        """Whether the fixed cases of this group are sure to meet a known divergence."""
+        if self.name == PLAIN:
+            return line.feature is None
+        return line.always and line.feature is not None and line.feature == self.feature
+
+
+@dataclass(frozen=True)
+class SuiteTest:
+    """One test of the suite."""
+
+    subject: Subject
+    group: Group
+    device: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.group.name}[{self.device}]"
+
+    def run(self, checker: Checker) -> tuple[Report, list[Divergence]]:
+        """Run the check. The answer is its report, and the known divergences that were not met.
+
+        Raises ``CheckpointMismatch`` for anything else that is found.
+        """
+        __tracebackhide__ = True
+        known = self.subject.known
+        met: set[Divergence] = set()
+
+        def allow(finding: Finding, case: Case) -> str | None:
+            for line in known:
+                if line.covers(finding, case):
+                    met.add(line)
+                    return str(line)
+            return None
+
+        examples = checker.defaults.max_examples
+        report = checker.check(
+            self.subject.load,
+            devices=[self.device],
+            allow=allow,
+            max_examples=self.group.examples if examples is None else examples,
+            **{**self.subject.demands, **self.group.arguments},
+        )
+        expected = [line for line in known if self.group.meets(line)]
+        if checker.defaults.replay is not None:
+            expected = []
+        return report, [line for line in expected if line not in met]
+
+
+def subjects(
+    loaders: Mapping[str, Loader], *, recipes: bool, torch_version: str
+) -> list[Subject]:
+    """The recipes, where wanted, and the user's loaders."""
+    chosen = []
+    if recipes:
+        for name, recipe in RECIPES.items():
+            demands: dict[str, Any] = {"promises": ("strict", "robust")}
+            if name == "mmap_stream":
+                recipe = partial(recipe, dtype=_STREAM_DTYPE)
+                demands["dtype"] = _STREAM_DTYPE
+            known = tuple(divergences_of(name, torch_version))
+            chosen.append(Subject(name, recipe, demands, known))
+    chosen += [Subject(name, load) for name, load in loaders.items()]
+    return chosen
+
+
+def groups(
+    *,
+    models: Mapping[str, Build],
+    checkpoint: Path | None,
+    replay: bool,
+    features: tuple[str, ...] | None,
+    without: tuple[str, ...],
+) -> Iterator[Group]:
+    """The groups that each loader is tested with."""
+    if replay:
+        yield from (Group(name, {"build": model}) for name, model in models.items())
+        if not models:
+            yield Group("replay", {})
+    elif checkpoint is not None:
+        yield from (
+            Group(f"{checkpoint.name}-{name}", {"checkpoint": checkpoint, "build": model})
+            for name, model in models.items()
+        )
+        if not models:
+            yield Group(checkpoint.name, {"checkpoint": checkpoint})
+    elif models:
+        for name, model in models.items():
+            yield Group(name, {"build": model}, examples=100)
+    else:
+        chosen = [n for n in FEATURES if (features is None or n in features) and n not in without]
+        if features is None:
+            yield Group(PLAIN, {"features": ()})
+        for name in chosen:
+            yield Group(name, {"features": (name,)}, feature=name)
+        yield Group("mixed", {"features": tuple(chosen)}, examples=100)

@@ -1,0 +1,56 @@
+"""A module made from a state dict's own names, shapes and dtypes, for files that come without one.
+
+Apart from the catalogue because nothing is drawn here: the file says it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["module_like"]
+
+
+class FromFile(nn.Module):
+    """One level of the names in a file."""
+
+
+def module_like(state: Mapping[str, Any]) -> nn.Module:
+    """A module whose state dict has the names, shapes, dtypes and ties of ``state``.
+
+    Floating and complex tensors become parameters, others buffers, on the ambient device; entries that
+    are no tensors are left out. Raises ``ValueError`` where a name is both a tensor and a prefix.
+    """
+    root = FromFile()
+    made: dict[int, torch.Tensor] = {}
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        *path, last = name.split(".")
+        owner: nn.Module = root
+        for part in path:
+            if part in owner._parameters or part in owner._buffers:
+                raise ValueError(f"{name!r}: {part!r} is a tensor and a module at once in this file")
+            if part not in owner._modules:
+                owner._modules[part] = FromFile()
+            owner = owner._modules[part]  # type: ignore[assignment]
+        if last in owner._modules:
+            raise ValueError(f"{name!r} is a tensor and a module at once in this file")
+        _register(owner, last, value, made)
+    return root
+
+
+def _register(
+    owner: nn.Module, name: str, value: torch.Tensor, made: dict[int, torch.Tensor]
+) -> None:
+    tensor = made.get(id(value))
+    if tensor is None:
+        empty = torch.zeros(value.shape, dtype=value.dtype)
+        trainable = value.is_floating_point() or value.is_complex()
+        tensor = nn.Parameter(empty) if trainable else empty
+        made[id(value)] = tensor
+    # Straight into the dictionaries: names in files need not be identifiers.
+    (owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers)[name] = tensor
