@@ -7,13 +7,13 @@ what goes in is a case, a loader and a device, what comes out are findings.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,13 +26,28 @@ from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
 from pytest_ckptload.rules import Attempt, Comparison, FileFacts, judge
-from pytest_ckptload.rules.facts import Reference
+from pytest_ckptload.rules.facts import Reference, same_entry
 from pytest_ckptload.torch_state import poisoned, preserved
 from pytest_ckptload.training import train
 from pytest_ckptload.zoo import seeded
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
-__all__ = ["Demands", "Subject", "compare", "examine", "examine_file"]
+if TYPE_CHECKING:
+    from pytest_ckptload.written import WrittenCase
+
+__all__ = [
+    "Demands",
+    "Subject",
+    "accused",
+    "attempt",
+    "compare",
+    "examine",
+    "examine_file",
+    "examine_loaded",
+    "folder",
+    "quiet",
+    "reference_of",
+]
 
 
 @dataclass(frozen=True)
@@ -100,9 +115,9 @@ def examine(
 
     ``subject`` makes the module where the case has none of its own.
     """
-    subject = subject or Subject.of(case)
-    with preserved(), _folder() as folder:
-        path = folder / "checkpoint.pt"
+    subject = Subject.of(case) if subject is None or case.module is not None else subject
+    with preserved(), folder() as where:
+        path = where / "checkpoint.pt"
         state = state_of(subject.fresh, subject.structure, case.checkpoint)
         reference_module = None
         if demands.save is None:
@@ -128,13 +143,31 @@ def examine_file(
         return _Examination(subject, loader, device, demands, sample).run()
 
 
+def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
+    """Every finding on a module that somebody loaded from a written case."""
+    tensors = [place.tensor for place in observe(module).places.values()]
+    device = next((t.device for t in tensors if not t.is_meta), torch.device("cpu"))
+    with preserved():
+        eager_module = eager(case.build, case.path, device)
+        return compare(module, reference_of(eager_module, case.state, Subject(case.build), Demands()))
+
+
 def _mappable(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"PK"
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def quiet() -> Iterator[None]:
+    """Warnings of torch's about what the plugin does itself are nobody's; the loader's are shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A fresh folder, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="ckptload-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
@@ -152,10 +185,11 @@ class _Examination:
     findings: list[Finding] = field(default_factory=list)
 
     def run(self) -> list[Finding]:
-        expect, reference = self._refer()
+        with quiet():
+            expect, reference = self._refer()
         written = self.sample.bytes()
         loaded, error = self._load()
-        attempt = Attempt(
+        ending = Attempt(
             expect,
             self.demands.promises,
             error,
@@ -164,33 +198,19 @@ class _Examination:
             _refusable(self.subject.structure, self.sample.values),
         )
         if expect == "mismatch" and self._filled_through_ties():
-            attempt.promises -= {"strict"}
-        self.findings += judge(attempt)
+            ending.promises -= {"strict"}
+        self.findings += judge(ending)
         after = self.sample.bytes()
         trained = after
         if reference is not None and isinstance(loaded, nn.Module):
-            self._compare(loaded, reference)
-            if expect == "load" and not self.sample.given:
-                self.findings += train(loaded, reference, _accused(self.findings))
-                trained = self.sample.bytes()
+            held = reference_of(reference, self.sample.values, self.subject, self.demands)
+            with quiet():
+                self.findings += compare(loaded, held)
+                if expect == "load" and not self.sample.given:
+                    self.findings += train(loaded, reference, accused(self.findings))
+                    trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
         return self.findings
-
-    def _compare(self, loaded: nn.Module, eager_module: nn.Module) -> None:
-        case = self.sample.case
-        reference = Reference(
-            observe(eager_module),
-            {k: v for k, v in self.sample.values.items() if isinstance(v, torch.Tensor)},
-            frozenset(
-                slot.name
-                for slot in self.subject.structure.saved
-                if slot.name not in self.sample.values
-            ),
-            self.subject.initial,
-            self.demands.semantics,
-            self.demands.dtype,
-        )
-        self.findings += compare(loaded, reference)
 
     def _refer(self) -> tuple[str, nn.Module | None]:
         """What is to be expected of the load, and the eager module where there is one."""
@@ -211,7 +231,7 @@ class _Examination:
     def _attempt_eager(self, *, strict: bool) -> tuple[nn.Module | None, Exception | None]:
         arguments = (self.subject.build, self.sample.path, self.device)
         try:
-            with preserved(), poisoned(fill=self._fillable()):
+            with preserved(), poisoned(fill=_fillable(self.subject.structure)):
                 if self.demands.reference is not None:
                     return self.demands.reference(*arguments), None
                 return eager(*arguments, strict=strict, dtype=self.demands.dtype), None
@@ -219,20 +239,10 @@ class _Examination:
             return None, error
 
     def _load(self) -> tuple[Any, BaseException | None]:
-        """Run the loader. Its failure need not be an ``Exception``; an interrupt is none of its."""
-        try:
-            with preserved(), poisoned(fill=self._fillable()):
-                return self.loader(self.subject.build, self.sample.path, self.device), None
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:
-            if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
-                raise
-            return None, error
-
-    def _fillable(self) -> bool:
-        packed = getattr(torch, "float4_e2m1fn_x2", None)
-        return all(slot.dtype != packed for slot in self.subject.structure.saved)
+        return attempt(
+            lambda: self.loader(self.subject.build, self.sample.path, self.device),
+            self.subject.structure,
+        )
 
     def _filled_through_ties(self) -> bool:
         """Whether each missing name is tied to one that the file holds, and no name is too many."""
@@ -242,12 +252,50 @@ class _Examination:
         return not checkpoint.extra and groups <= held
 
 
+def attempt(
+    load: Callable[[], Any], structure: Structure
+) -> tuple[Any, BaseException | None]:
+    """Run a load with new memory poisoned; what it returned, or what it raised.
+
+    A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of it.
+    """
+    try:
+        with preserved(), poisoned(fill=_fillable(structure)):
+            return load(), None
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
+            raise
+        return None, error
+
+
+def _fillable(structure: Structure) -> bool:
+    packed = getattr(torch, "float4_e2m1fn_x2", None)
+    return all(slot.dtype != packed for slot in structure.saved)
+
+
+def reference_of(
+    eager_module: nn.Module, values: Mapping[str, Any], subject: Subject, demands: Demands
+) -> Reference:
+    """What a loaded module is held against: the eager module, and the file's values."""
+    return Reference(
+        observe(eager_module),
+        {name: value for name, value in values.items() if isinstance(value, torch.Tensor)},
+        frozenset(slot.name for slot in subject.structure.saved if slot.name not in values),
+        subject.initial,
+        demands.semantics,
+        demands.dtype,
+    )
+
+
 def compare(loaded: nn.Module, reference: Reference) -> list[Finding]:
     """The findings about a loaded module beside its reference."""
     return judge(Comparison(observe(loaded), reference))
 
 
-def _accused(findings: list[Finding]) -> frozenset[str]:
+def accused(findings: list[Finding]) -> frozenset[str]:
+    """The names that findings speak of: what else is wrong with them is a consequence."""
     return frozenset(n for finding in findings if not finding.advice for n in finding.names)
 
 
@@ -270,11 +318,18 @@ def _details(case: Case) -> str:
 
 
 def _refusable(structure: Structure, values: Mapping[str, Any]) -> str | None:
-    """Why refusing is right although the eager recipe loads: conversions that torch itself refuses."""
+    """Why refusing is right although the eager recipe loads.
+
+    That is a conversion that torch itself refuses, or tied names with different values in the file.
+    """
     for slot in structure.saved:
         value = values.get(slot.name)
         if isinstance(value, torch.Tensor) and _family(value.dtype) != _family(slot.dtype):
             return f"{slot.name} is {value.dtype} in the file and {slot.dtype} in the module"
+    for group in structure.ties():
+        held = [values[name] for name in group if name in values]
+        if any(not same_entry(held[0], other) for other in held[1:]):
+            return f"{' and '.join(group)} are one tensor in the module and differ in the file"
     return None
 
 

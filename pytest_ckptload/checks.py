@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
 from pytest_ckptload import devices as device_names
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Demands, Subject, examine, examine_file
+from pytest_ckptload.checker import Demands, Subject, examine, examine_file, examine_loaded
 from pytest_ckptload.finding import CheckpointMismatch, Finding
 from pytest_ckptload.inputs import (
     check_features,
@@ -24,15 +25,14 @@ from pytest_ckptload.inputs import (
     file_subject,
     user_subject,
 )
-from pytest_ckptload.loader import Build, Loader, Save, loader_name
+from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer, Save, loader_name
 from pytest_ckptload.report.script import script
-from pytest_ckptload.report.text import failure_text, replay_command
+from pytest_ckptload.report.text import failure_text, findings_text, replay_command
+from pytest_ckptload.resuming import adamw, examine_resume
 from pytest_ckptload.rules import RULES
-from pytest_ckptload.search import Budget, Outcome, search
+from pytest_ckptload.search import Budget, Found, Outcome, search
 from pytest_ckptload.strategies import cases, covering
-
-if TYPE_CHECKING:
-    from torch import nn
+from pytest_ckptload.zoo import FEATURES
 
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
@@ -84,17 +84,21 @@ class Report:
 
 
 @dataclass
-class _Plan:
-    """A check with everything settled: what to examine, over which cases, and what is allowed."""
+class _Target:
+    """A check with everything settled: what to examine, over which cases, and what is allowed.
 
-    loader: Loader
-    demands: Demands
-    subject: Subject | None
-    path: Path | None
+    ``fixed`` are the cases where nothing is generated; ``quote`` makes the stand-alone script.
+    """
+
     name: str
-    features: Sequence[str] | None
-    without: tuple[str, ...]
+    examine: Callable[[Case, torch.device], list[Finding]]
     allow: Allow
+    subject: Subject | None = None
+    subject_name: str = ""
+    features: Sequence[str] | None = None
+    without: tuple[str, ...] = ()
+    fixed: list[Case] | None = None
+    quote: Callable[[Found], str] | None = None
 
 
 class Checker:
@@ -163,107 +167,196 @@ class Checker:
         """
         __tracebackhide__ = True
         check_loader(loader)
-        plan = self._plan(
-            loader, build, checkpoint, features, without, promises, allow, semantics, dtype, reference, save
+        promises = check_names("promise", promises or self.defaults.promises, PROMISES)
+        _check_consistent(build, checkpoint, save, semantics, dtype)
+        chosen, left_out = self._features(features, without, build is None and checkpoint is None)
+        subject = None if build is None else user_subject(build)
+        demands = Demands(frozenset(promises), semantics, dtype, reference, save)
+        target = _Target(
+            loader_name(loader),
+            lambda case, device: examine(case, loader, device, demands, subject),
+            _allowing(self.defaults.allow if allow is None else allow),
+            subject,
+            "" if build is None else getattr(build, "__qualname__", "build"),
+            chosen,
+            left_out if save is None else (*left_out, *_names_of("checkpoint")),
         )
-        chosen = device_names.named(devices or self.defaults.devices or ("all",))
-        budget = self._budget(max_examples)
-        report = Report(loader_name(loader))
-        for device in chosen:
-            outcome = self._search(plan, device, budget)
+        if checkpoint is not None:
+            path, held = file_subject(checkpoint, subject)
+            target.examine = lambda case, device: examine_file(path, loader, device, demands, held)
+            target.subject, target.subject_name, target.fixed = held, path.name, [Case()]
+        elif save is None:
+            target.quote = lambda found: script(
+                found.case, found.findings, loader, dtype=dtype, build=build
+            )
+        return self._run(target, devices, max_examples)
+
+    def check_resume(
+        self,
+        resume: Resumer,
+        *,
+        build: Build | None = None,
+        make_optimizer: MakeOptimizer | None = None,
+        features: Sequence[str] | None = None,
+        without: Sequence[str] = (),
+        allow: Mapping[str, str] | Allow | None = None,
+        devices: Sequence[str | torch.device] | None = None,
+        max_examples: int | None = None,
+    ) -> Report:
+        """Assert that ``resume`` gives the module and the optimizer that eager resuming gives.
+
+        The file holds ``{"model": …, "optimizer": …}``, written after two steps of training.
+
+        Args:
+            resume: Called as ``resume(build, make_optimizer, path, device)``; returns the module and
+                its optimizer.
+            build: Makes the module. Left out, modules are generated.
+            make_optimizer: Makes an optimizer for a module. Left out, AdamW over all parameters.
+            features: Generate these features of modules only; ``without``: all but these.
+            allow: Rule codes that are accepted here, each with a reason.
+            devices: Devices to resume on. Left out, all that are available.
+            max_examples: Random cases for each device, after the fixed ones.
+
+        Returns:
+            What was tried.
+
+        Raises:
+            CheckpointMismatch: The resumer does not; it carries ``findings`` and ``case``.
+            TypeError, ValueError: An argument is not what it must be.
+        """
+        __tracebackhide__ = True
+        check_loader(resume, "build, make_optimizer, path, device")
+        make = make_optimizer or adamw
+        chosen, left_out = self._features(features, without, build is None)
+        subject = None if build is None else user_subject(build)
+        target = _Target(
+            loader_name(resume),
+            lambda case, device: examine_resume(case, resume, make, device, subject),
+            _allowing(self.defaults.allow if allow is None else allow),
+            subject,
+            "" if build is None else getattr(build, "__qualname__", "build"),
+            chosen,
+            (*left_out, *_names_of("checkpoint")),
+        )
+        return self._run(target, devices, max_examples)
+
+    def assert_matches_eager(self, module: nn.Module, case: WrittenCase) -> None:
+        """Assert that ``module`` is what eager loading of ``case`` gives.
+
+        Args:
+            module: The module that a loader made from ``case.build`` and ``case.path``, on any device.
+            case: A written case, as the fixture ``ckptload_case`` hands out.
+
+        Raises:
+            CheckpointMismatch: It is not; the error carries ``findings`` and ``case``.
+            TypeError: ``module`` is no ``nn.Module``.
+        """
+        __tracebackhide__ = True
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"expected the loaded nn.Module, not a {type(module).__name__}")
+        findings = examine_loaded(module, case)
+        failing = [f for f in findings if self.defaults.strict or not f.advice]
+        if failing:
+            title = "The module is not the one that eager loading gives."
+            raise CheckpointMismatch(f"{title}\n\n{findings_text(failing)}", failing, case.case)
+
+    def _features(
+        self, features: Sequence[str] | None, without: Sequence[str], generated: bool
+    ) -> tuple[Sequence[str] | None, tuple[str, ...]]:
+        __tracebackhide__ = True
+        chosen = features if features is not None else self.defaults.features
+        left_out = tuple(without) or self.defaults.without
+        # Those of the command line are for every test: they need not fit each.
+        check_features(features, without, generated=generated)
+        return chosen, left_out
+
+    def _run(
+        self,
+        target: _Target,
+        devices: Sequence[str | torch.device] | None,
+        max_examples: int | None,
+    ) -> Report:
+        """Search on each device; the first that fails ends it."""
+        __tracebackhide__ = True
+        self._checks += 1
+        if max_examples is not None and max_examples < 0:
+            raise ValueError(f"max_examples={max_examples}: expected a whole number, 0 for none at random")
+        report = Report(target.name)
+        for device in device_names.named(devices or self.defaults.devices or ("all",)):
+            outcome = self._search(target, device, max_examples)
             report.add(str(device), outcome)
             if outcome.failure is not None:
-                raise self._mismatch(plan, device, outcome)
+                raise self._mismatch(target, device, outcome)
         self.record(report)
         return report
 
-    def _plan(
-        self,
-        loader: Loader,
-        build: Build | None,
-        checkpoint: str | Path | None,
-        features: Sequence[str] | None,
-        without: Sequence[str],
-        promises: Collection[str],
-        allow: Mapping[str, str] | Allow | None,
-        semantics: str | None,
-        dtype: torch.dtype | None,
-        reference: Loader | None,
-        save: Save | None,
-    ) -> _Plan:
-        __tracebackhide__ = True
-        promises = check_names("promise", promises or self.defaults.promises, PROMISES)
-        if semantics is not None:
-            check_names("semantics", [semantics], ("assign", "copy"))
-        if save is not None and (build is None or checkpoint is not None):
-            raise ValueError("save= writes a module that build= makes: give build=, and no checkpoint=")
-        if dtype is not None and semantics is not None:
-            raise ValueError(f"dtype={dtype} and semantics={semantics!r} contradict each other: give one")
-        chosen = features if features is not None else self.defaults.features
-        left_out = tuple(without) or self.defaults.without
-        check_features(chosen, left_out, generated=build is None and checkpoint is None)
-        subject, path, name = None, None, ""
-        if build is not None:
-            subject, name = user_subject(build), getattr(build, "__qualname__", "build")
-        if checkpoint is not None:
-            path, subject = file_subject(checkpoint, subject)
-            name = path.name
-        demands = Demands(frozenset(promises), semantics, dtype, reference, save)
-        allow = self.defaults.allow if allow is None else allow
-        return _Plan(loader, demands, subject, path, name, chosen, left_out, _allowing(allow))
-
-    def _budget(self, max_examples: int | None) -> Budget:
-        self._checks += 1
-        if max_examples is not None and max_examples < 0:
-            raise ValueError(f"max_examples={max_examples}: expected a whole number, 0 for no random cases")
-        return Budget(
+    def _search(
+        self, target: _Target, device: torch.device, max_examples: int | None
+    ) -> Outcome:
+        budget = Budget(
             max_examples if max_examples is not None else self.defaults.max_examples,
             self.defaults.seed,
             self.defaults.shrink,
-            f"{self.node}#{self._checks}",
+            f"{self.node}#{self._checks}@{device}",
+        )
+        fixed, random = target.fixed, None
+        if fixed is None and self.defaults.replay is not None:
+            fixed = [_replayable(self.defaults.replay, target.subject)]
+        if fixed is None:
+            structure = None if target.subject is None else target.subject.structure
+            chosen: dict[str, Any] = {
+                "features": target.features,
+                "without": target.without,
+                "structure": structure,
+            }
+            fixed = list(covering(**chosen))
+            random = cases(**chosen) if budget.max_examples != 0 else None
+        return search(
+            lambda case: target.examine(case, device),
+            fixed,
+            random,
+            budget,
+            target.allow,
+            self.defaults.strict,
         )
 
-    def _search(self, plan: _Plan, device: torch.device, budget: Budget) -> Outcome:
-        if plan.path is not None:
-            return self._search_file(plan, device)
-
-        def examine_one(case: Case) -> list[Finding]:
-            subject = plan.subject if case.module is None else None
-            return examine(case, plan.loader, device, plan.demands, subject)
-
-        if self.defaults.replay is not None:
-            if self.defaults.replay.module is None and plan.subject is None:
-                raise ValueError("this case was made for a given build=: replay it in the test it comes from")
-            return search(examine_one, [self.defaults.replay], None, budget, plan.allow, self.defaults.strict)
-        structure = None if plan.subject is None else plan.subject.structure
-        without = (*plan.without, *(() if plan.demands.save is None else _of_the_file()))
-        chosen = {"features": plan.features, "without": without, "structure": structure}
-        random = cases(**chosen) if budget.max_examples != 0 else None
-        return search(examine_one, covering(**chosen), random, budget, plan.allow, self.defaults.strict)
-
-    def _search_file(self, plan: _Plan, device: torch.device) -> Outcome:
-        path, subject = plan.path, plan.subject
-        assert path is not None
-        assert subject is not None
-
-        def examine_one(case: Case) -> list[Finding]:
-            return examine_file(path, plan.loader, device, plan.demands, subject)
-
-        return search(examine_one, [Case()], None, Budget(), plan.allow, self.defaults.strict)
-
-    def _mismatch(self, plan: _Plan, device: torch.device, outcome: Outcome) -> CheckpointMismatch:
+    def _mismatch(
+        self, target: _Target, device: torch.device, outcome: Outcome
+    ) -> CheckpointMismatch:
         found = outcome.failure
         assert found is not None
         replay = None
-        if plan.path is None:
+        if target.fixed is None:
             replay = replay_command(self.node, self.options, found.case)
-        text = failure_text(loader_name(plan.loader), str(device), outcome, replay, plan.name)
+        text = failure_text(target.name, str(device), outcome, replay, target.subject_name)
         error = CheckpointMismatch(text, found.findings, found.case)
-        if plan.path is None and plan.demands.save is None:
-            error.script = script(
-                found.case, found.findings, plan.loader, dtype=plan.demands.dtype
-            )
+        if target.quote is not None:
+            error.script = target.quote(found)
         return error
+
+
+def _check_consistent(
+    build: Build | None,
+    checkpoint: str | Path | None,
+    save: Save | None,
+    semantics: str | None,
+    dtype: torch.dtype | None,
+) -> None:
+    """Raises ``ValueError`` for arguments that contradict each other."""
+    if semantics is not None:
+        check_names("semantics", [semantics], ("assign", "copy"))
+    if save is not None and (build is None or checkpoint is not None):
+        raise ValueError("save= writes a module that build= makes: give build=, and no checkpoint=")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype={dtype!r}: expected a torch.dtype, such as torch.bfloat16")
+    if dtype is not None and semantics is not None:
+        raise ValueError(f"dtype={dtype} and semantics={semantics!r} contradict each other: give one")
+
+
+def _replayable(case: Case, subject: Subject | None) -> Case:
+    if case.module is None and subject is None:
+        raise ValueError("this case was made for a given build=: replay it in the test it comes from")
+    return case
 
 
 def _allowing(allow: Mapping[str, str] | Allow) -> Allow:
@@ -274,7 +367,5 @@ def _allowing(allow: Mapping[str, str] | Allow) -> Allow:
     return lambda finding, case: reasons.get(finding.code)
 
 
-def _of_the_file() -> tuple[str, ...]:
-    from pytest_ckptload.zoo import FEATURES
-
-    return tuple(name for name, feature in FEATURES.items() if feature.of == "checkpoint")
+def _names_of(half: str) -> tuple[str, ...]:
+    return tuple(name for name, feature in FEATURES.items() if feature.of == half)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import _device
 
 __all__ = ["poisoned", "preserved", "snapshot"]
 
@@ -61,27 +63,52 @@ def preserved() -> Iterator[None]:
     """
     before = snapshot()
     generators = _random_state()
-    depth = torch._C._len_torch_function_stack()
-    device_context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    devices = _device_state()
     try:
         yield
     finally:
-        _unwind(depth, device_context)
+        if _device_state() != devices:
+            _set_device_state(devices)
         if snapshot() != before:
             _restore(before)
         _set_random_state(generators)
 
 
-def _unwind(depth: int, device_context: TorchFunctionMode | None) -> None:
-    """Take away function modes that were entered and not left, and the default device with them."""
-    changed = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None) is not device_context
-    if changed:
-        # The mode of set_default_device lies at the bottom of the stack: below what is unwound.
-        torch.set_default_device(None)
-    while torch._C._len_torch_function_stack() > depth - (changed and device_context is not None):
+@dataclass(frozen=True, eq=False)
+class _DeviceState:
+    """What decides the default device: torch's stack of function modes and two variables beside it."""
+
+    modes: tuple[TorchFunctionMode, ...]
+    current: torch.device | None
+    context: TorchFunctionMode | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _DeviceState) and (
+            list(map(id, self.modes)) == list(map(id, other.modes))
+            and self.current == other.current
+            and self.context is other.context
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _device_state() -> _DeviceState:
+    depth = torch._C._len_torch_function_stack()
+    return _DeviceState(
+        tuple(torch._C._get_function_stack_at(i) for i in range(depth)),
+        _device.CURRENT_DEVICE,
+        getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None),
+    )
+
+
+def _set_device_state(state: _DeviceState) -> None:
+    # Not by leaving what was entered: torch insists on an order that leaks do not keep.
+    while torch._C._len_torch_function_stack():
         torch._C._pop_torch_function_stack()
-    if changed and device_context is not None:
-        torch.set_default_device(device_context.device)  # type: ignore[attr-defined]
+    for mode in state.modes:
+        torch._C._push_on_torch_function_stack(mode)
+    _device.CURRENT_DEVICE = state.current
+    torch._GLOBAL_DEVICE_CONTEXT.device_context = state.context
 
 
 def _random_state() -> tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]:
@@ -111,8 +138,7 @@ def poisoned(*, fill: bool = True) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = fill

@@ -6,7 +6,7 @@ were made for the purpose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.observe.tensors import plain, same_bits
 from pytest_ckptload.rules import Training, judge
 
-__all__ = ["names_of_slots", "step_both", "train"]
+__all__ = ["gradients", "names_of_slots", "steppable", "train", "unlike_after"]
 
 # What plain SGD can step on every build of torch.
 _STEPPED = {
@@ -29,37 +29,16 @@ _STEPPED = {
     torch.complex128,
 }
 
-MakeStep = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
-
-def _sgd(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.5, foreach=False)
-
-
-def train(loaded: nn.Module, eager: nn.Module, accused: frozenset[str]) -> list[Finding]:
-    """Make an optimizer from each module, step both with the same gradients, and judge.
-
-    ``accused`` names differ already: they are left out, for what becomes of them is a consequence.
-    """
-    actual, reference = observe(loaded), observe(eager)
-    parameters = _once(loaded.parameters())
-    if not parameters:
-        return []
-    training = Training(
-        actual,
-        reference,
-        [list(loaded.parameters())],
-        [names_of_slots(reference, eager.parameters())],
-        exempt=accused,
+def steppable(tensor: torch.Tensor, *, meta: bool = False) -> bool:
+    """Whether an optimizer can step this tensor; ``meta=True`` for one that is to be filled yet."""
+    return (
+        tensor.requires_grad
+        and tensor.is_leaf
+        and tensor.dtype in _STEPPED
+        and tensor.layout == torch.strided
+        and (meta or not tensor.is_meta)
     )
-    training.eager_slots = [[n for n in names if n not in accused] for names in training.eager_slots]
-    stepped, error = step_both(actual, reference, _sgd, _sgd, accused)
-    training.steps, training.error = stepped, error
-    return judge(training)
-
-
-def _once(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    return list({id(t): t for t in tensors}.values())
 
 
 def names_of_slots(observation: Observation, parameters: Iterable[torch.Tensor]) -> list[str]:
@@ -72,63 +51,98 @@ def names_of_slots(observation: Observation, parameters: Iterable[torch.Tensor])
     return [names[id(p)] for p in parameters if id(p) in names]
 
 
-def step_both(
-    actual: Observation,
-    reference: Observation,
-    make_actual: MakeStep,
-    make_reference: MakeStep,
-    accused: frozenset[str],
-) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], str | None]:
-    """Step both modules with the same gradients; the names whose bytes differ afterwards.
+def _parameters(observation: Observation) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters that can be stepped, each once, by first name."""
+    for name, place in observation.places.items():
+        first = observation.groups[name][0] == name
+        if place.kind == "parameter" and first and steppable(place.tensor):
+            yield name, place.tensor
 
-    The reference of a parameter is the eager module's where the two are equal before the step, and a
-    copy of the loaded one where they may differ (another dtype, an untied twin).
-    """
-    pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    used: set[int] = set()
+
+def gradients(observation: Observation, start: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """A gradient for each parameter, that depends on its name alone, so that two modules get the same."""
+    order = {name: index for index, name in enumerate(sorted(observation.places))}
+    return [
+        (tensor, fill(tuple(tensor.shape), tensor.dtype, start + order[name]).to(tensor.device))
+        for name, tensor in _parameters(observation)
+    ]
+
+
+def unlike_after(
+    actual: Observation, eager: Observation, exempt: frozenset[str]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """The tensors of two modules that were stepped and are not the same bits now."""
+    unlike = {}
     for name, place in actual.places.items():
-        tensor = place.tensor
-        if place.kind != "parameter" or actual.groups[name][0] != name:
+        other = eager.places.get(name)
+        if other is None or name in exempt or place.tensor.is_meta:
             continue
-        if accused.intersection(actual.groups[name]) or not _steppable(tensor):
+        same_kind = place.tensor.dtype == other.tensor.dtype
+        if same_kind and place.tensor.shape == other.tensor.shape:
+            if not same_bits(place.tensor, other.tensor):
+                unlike[name] = (place.tensor, other.tensor)
+    return unlike
+
+
+def train(loaded: nn.Module, eager: nn.Module, accused: frozenset[str]) -> list[Finding]:
+    """Make an optimizer from each module, step both with the same gradients, and judge.
+
+    ``accused`` names differ already: they are left out, for what becomes of them is a consequence.
+    """
+    actual, reference = observe(loaded), observe(eager)
+    slots = list(loaded.parameters())
+    if not slots:
+        return []
+    wanted = [n for n in names_of_slots(reference, eager.parameters()) if n not in accused]
+    training = Training(actual, reference, [slots], [wanted], exempt=accused)
+    pairs = dict(_pairs(actual, reference, accused))
+    if pairs:
+        training.error = _step(pairs)
+        if training.error is None:
+            training.steps = {
+                name: (tensor, twin)
+                for name, (tensor, twin) in pairs.items()
+                if not same_bits(tensor, twin)
+            }
+    return judge(training)
+
+
+def _pairs(
+    actual: Observation, reference: Observation, accused: frozenset[str]
+) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """The parameters to step, each with its twin: the eager module's own where the two are equal, a
+    copy of the loaded one where they may differ (another dtype, a tie that the file does not have).
+    """
+    used: set[int] = set()
+    for name, tensor in _parameters(actual):
+        if accused.intersection(actual.groups[name]):
             continue
         twin = reference.places[name].tensor if name in reference.places else None
         if twin is None or id(twin) in used or not _alike(tensor, twin):
             twin = nn.Parameter(plain(tensor).clone())
         used.add(id(twin))
-        pairs[name] = (tensor, twin)
-    if not pairs:
-        return {}, None
-    for index, (tensor, twin) in enumerate(pairs.values()):
-        gradient = fill(tuple(tensor.shape), tensor.dtype, 500 + index).to(tensor.device)
-        tensor.grad, twin.grad = gradient, gradient.clone()
-    make_reference([twin for _, twin in pairs.values()]).step()
-    try:
-        make_actual([tensor for tensor, _ in pairs.values()]).step()
-    except Exception as error:
-        return {}, f"{type(error).__name__}: {error}"
-    return {
-        name: (tensor, twin)
-        for name, (tensor, twin) in pairs.items()
-        if not same_bits(tensor, twin)
-    }, None
-
-
-def _steppable(tensor: torch.Tensor) -> bool:
-    return (
-        tensor.requires_grad
-        and tensor.is_leaf
-        and tensor.dtype in _STEPPED
-        and tensor.layout == torch.strided
-        and not tensor.is_meta
-    )
+        yield name, (tensor, twin)
 
 
 def _alike(tensor: torch.Tensor, twin: torch.Tensor) -> bool:
     return (
-        _steppable(twin)
+        steppable(twin)
         and tensor.dtype == twin.dtype
         and tensor.shape == twin.shape
         and tensor.device == twin.device
         and same_bits(tensor, twin)
     )
+
+
+def _step(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> str | None:
+    """Step the tensors and their twins with the same gradients; what stepping the former raised."""
+    for index, (tensor, twin) in enumerate(pairs.values()):
+        gradient = fill(tuple(tensor.shape), tensor.dtype, 500 + index).to(tensor.device)
+        tensor.grad, twin.grad = gradient, gradient.clone()
+    tensors, twins = zip(*pairs.values(), strict=True)
+    torch.optim.SGD(twins, lr=0.5, foreach=False).step()
+    try:
+        torch.optim.SGD(tensors, lr=0.5, foreach=False).step()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None

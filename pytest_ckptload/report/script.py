@@ -1,213 +1,141 @@
 """A stand-alone script for a case: it needs nothing but torch, and shows the failure.
 
-Apart from the texts because it is a program: it writes the module as calls, the checkpoint as bytes,
-and quotes the source of whatever else it needs.
+Apart from the texts because it is a program: it makes the module by calls, the checkpoint by values,
+quotes the source of whatever else it needs, loads both ways, and asserts what should hold.
 """
 
 from __future__ import annotations
 
 import inspect
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
-
-import torch
-
-from pytest_ckptload.case import Case, ModuleSpec
-from pytest_ckptload.contents import state_of
-from pytest_ckptload.finding import Finding
-from pytest_ckptload.loader import loader_name
-from pytest_ckptload.recipes.eager import eager, state_dict_in
-from pytest_ckptload.zoo import factory
-from pytest_ckptload.zoo.structure import structure_of
-
-__all__ = ["script"]
-
-_HEAD = '''"""{title}"""
-
-import tempfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-Build = Callable[[], nn.Module]
-'''
+from pytest_ckptload.case import Case, ModuleSpec
+from pytest_ckptload.contents import fill
+from pytest_ckptload.finding import Finding
+from pytest_ckptload.loader import Build, loader_name
+from pytest_ckptload.report.assertions import Scene, assertion_lines
+from pytest_ckptload.report.checkpoint_code import checkpoint_lines, damage_lines
+from pytest_ckptload.report.quoting import Import, Quoter, Unquotable, literal
+from pytest_ckptload.report.sources import imports_text, names_in
+from pytest_ckptload.rules import RULES
+from pytest_ckptload.zoo import factory, seeded
 
-_AT = '''
-def at(module, name):
-    """The tensor called ``name`` in a finding: ``encoder.0.weight``, ``cache['cos']``."""
-    return eval("module" + "".join(f"[{p!r}]" if p.isdigit() else f".{p}" for p in name.split(".")))
+__all__ = ["script"]
 
+_WIDTH = 96
 
-def bits(tensor):
-    return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
-'''
+# What the script calls its own: nothing that is quoted may be called the same.
+_RESERVED = frozenset(
+    "before bits build data expected first folder fresh held index indices left loaded name nn "
+    "parameter parameters path right saved second state storage tensor value wanted written".split()
+)
 
-# What to assert of (loaded, eager) for a finding, by code; {names} are quoted names.
-_ASSERTIONS = {
-    "CKPT201": "assert at(loaded, {0}).dtype == at(eager_module, {0}).dtype",
-    "CKPT202": "assert at(loaded, {0}).shape == at(eager_module, {0}).shape",
-    "CKPT203": "assert at(loaded, {0}).stride() == at(eager_module, {0}).stride()",
-    "CKPT204": "assert at(loaded, {0}).layout == at(eager_module, {0}).layout",
-    "CKPT205": "assert at(loaded, {0}).device == at(eager_module, {0}).device",
-    "CKPT206": "assert at(loaded, {0}).requires_grad == at(eager_module, {0}).requires_grad",
-    "CKPT207": "assert type(at(loaded, {0})) is type(at(eager_module, {0}))",
-    "CKPT301": "at(loaded, {0})",
-    "CKPT302": "assert {0} not in dict(loaded.named_parameters()) | dict(loaded.named_buffers())",
-    "CKPT303": "assert not at(loaded, {0}).is_meta",
-    "CKPT304": "assert ({0} in loaded.state_dict()) == ({0} in eager_module.state_dict())\n"
-    "assert isinstance(at(loaded, {0}), nn.Parameter) == "
-    "isinstance(at(eager_module, {0}), nn.Parameter)",
-    "CKPT401": "assert at(loaded, {0}) is at(loaded, {1})",
-    "CKPT402": "with torch.no_grad():\n"
-    "    before = at(loaded, {1}).clone()\n"
-    "    at(loaded, {0}).zero_()\n"
-    "    assert torch.equal(before, at(loaded, {1})), 'writing to one changed the other'",
-    "CKPT804": "assert False, 'a file with a key too few or too many was accepted'",
-    "CKPT805": "assert False, 'a damaged file was accepted'",
-    "CKPT807": "assert isinstance(loaded, nn.Module)",
+_OWN_IMPORTS: dict[str, Import] = {
+    "tempfile": ("tempfile", None, "tempfile"),
+    "Path": ("pathlib", "Path", "Path"),
+    "torch": ("torch", None, "torch"),
+    "nn": ("torch", "nn", "nn"),
 }
-for _code in ("CKPT101", "CKPT102", "CKPT103", "CKPT104"):
-    _ASSERTIONS[_code] = "assert bits(at(loaded, {0})).equal(bits(at(eager_module, {0})))"
+
+# The recipes look for a state dict anywhere in a file: here it is the file.
+_INSTEAD = {
+    ("pytest_ckptload.recipes.eager", "state_dict_in"): (
+        "def state_dict_in(payload: object) -> object:\n"
+        "    return payload  # the file holds nothing but the state dict"
+    )
+}
+
+_BITS = '''\
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a tensor."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return plain.view(-1).view(torch.uint8)'''
+
+# Rules about memory that nobody wrote to, or wrote to in part.
+_POISONED = ("CKPT101", "CKPT102")
 
 
-def script(case: Case, findings: tuple[Finding, ...], loader: Callable[..., Any]) -> str:
+def script(
+    case: Case,
+    findings: Sequence[Finding],
+    loader: Callable[..., Any],
+    *,
+    dtype: torch.dtype | None = None,
+    build: Build | None = None,
+    device: torch.device | None = None,
+) -> str:
     """A program that writes the case's checkpoint, loads it both ways, and asserts what was found.
 
-    A module of the user's own (``build=``) and a loader whose source cannot be had are left as a line
+    ``dtype`` is the one the loader casts to, ``build`` the factory of the user's own module, where the
+    case has none. A loader or factory that can be neither quoted nor imported is left as a function
     to be filled in.
     """
-    title = f"{findings[0].code} {findings[0].rule} with {loader_name(loader)}"
-    parts = [_HEAD.format(title=title), *_definitions(case), _build(case), _AT]
-    parts += [_source(state_dict_in), _source(eager), _loader(loader), _main(case, findings)]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return _Script(case, findings, loader, dtype, build, device or torch.device("cpu")).text()
 
 
-def _source(thing: Callable[..., Any]) -> str:
-    helpers = ""
-    if thing is state_dict_in:
-        from pytest_ckptload.recipes.eager import _is_state
+class _Script:
+    """One script in the making."""
 
-        helpers = textwrap.dedent(inspect.getsource(_is_state)) + "\n\n"
-    return helpers + textwrap.dedent(inspect.getsource(thing))
+    def __init__(
+        self,
+        case: Case,
+        findings: Sequence[Finding],
+        loader: Callable[..., Any],
+        dtype: torch.dtype | None,
+        build: Build | None,
+        device: torch.device,
+    ) -> None:
+        self.case = case
+        self.findings = findings
+        self.loader = loader
+        self.dtype = dtype
+        self.device = literal(device)
+        self.given = build
+        # A user's factory may well be called build.
+        own = "fresh" if case.module is None and loader_name(build or script) == "build" else "build"
+        self.build = own
+        self.quoter = Quoter(_RESERVED - {"build"} | {own}, _INSTEAD)
+        self.codes = {finding.code for finding in findings}
 
+    def text(self) -> str:
+        """The whole program."""
+        module = self._fresh()
+        factory = self._factory()
+        checkpoint = [
+            line.replace("build()", f"{self.build}()", 1)
+            for line in checkpoint_lines(self.case, module)
+        ]
+        asserted = assertion_lines(self.findings, Scene(self.case, module, self.dtype))
+        if any("fill(" in line for line in checkpoint):
+            self.quoter.quote(fill)
+        helpers = self.quoter.take()
+        if any("bits(" in line for line in asserted):
+            helpers.append(_BITS)
+        call = self._call()
+        main = [*checkpoint, *self._file(asserted), *self._loads(call, asserted), *asserted]
+        blocks = [*factory, *helpers, *self.quoter.take(), "\n".join(main)]
+        body = "\n\n\n".join(blocks)
+        imports = self.quoter.imports | {
+            _OWN_IMPORTS[name] for name in names_in(body) & set(_OWN_IMPORTS)
+        }
+        head = [self._title(imports), "from __future__ import annotations", imports_text(imports)]
+        return "\n\n".join(head) + "\n\n\n" + body + "\n"
 
-def _definitions(case: Case) -> Iterator[str]:
-    """The source of the zoo's classes and functions that the case uses."""
-    if case.module is None:
-        return
-    for name in dict.fromkeys(_names(case.module)):
-        made = factory(name)
-        if made.__module__.startswith("torch."):
-            continue
-        source = inspect.getsource(made)
-        # A class may be made from another of its file.
-        for other in inspect.getmodule(made).__dict__.values():  # type: ignore[union-attr]
-            if inspect.isclass(other) and other is not made and other.__module__ == made.__module__:
-                if f"{other.__name__}(" in source:
-                    yield inspect.getsource(other)
-        yield source
-
-
-def _names(spec: ModuleSpec) -> Iterator[str]:
-    yield spec.factory
-    for child in spec.children.values():
-        yield from _names(child)
-    for edit in spec.edits:
-        yield edit.function
-
-
-def _build(case: Case) -> str:
-    if case.module is None:
-        return "def build():\n    raise NotImplementedError('put your own module factory here')"
-    lines = [f"module = {_call(case.module, '')}"]
-    lines += [
-        f"{edit.function}({_at('module', path)}{_arguments(edit.kwargs, lead=', ')})"
-        for path, spec in _specs(case.module, "")
-        for edit in spec.edits
-    ]
-    body = "\n    ".join(["torch.manual_seed(%d)" % case.seed, *lines, "return module"])
-    return f"def build():\n    {body}"
-
-
-def _specs(spec: ModuleSpec, path: str) -> Iterator[tuple[str, ModuleSpec]]:
-    for name, child in spec.children.items():
-        yield from _specs(child, f"{path}.{name}" if path else name)
-    yield path, spec
-
-
-def _at(root: str, path: str) -> str:
-    return f"{root}.get_submodule({path!r})" if path else root
-
-
-def _call(spec: ModuleSpec, indent: str) -> str:
-    prefix = "nn." if factory(spec.factory).__module__.startswith("torch.") else ""
-    children = [_call(child, indent + "    ") for child in spec.children.values()]
-    if spec.factory == "Sequential":
-        inner = ", ".join(children)
-    elif spec.factory == "ModuleList":
-        inner = f"[{', '.join(children)}]"
-    elif spec.factory == "ModuleDict":
-        pairs = zip(spec.children, children, strict=True)
-        inner = "{" + ", ".join(f"{name!r}: {child}" for name, child in pairs) + "}"
-    else:
-        inner = _arguments(spec.kwargs)
-    return f"{prefix}{spec.factory}({inner})"
-
-
-def _arguments(kwargs: Any, lead: str = "") -> str:
-    shown = [
-        f"{name}=torch.{value}" if name == "dtype" else f"{name}={value!r}"
-        for name, value in kwargs.items()
-    ]
-    return lead + ", ".join(shown) if shown else ""
-
-
-def _loader(loader: Callable[..., Any]) -> str:
-    if isinstance(loader, partial):
-        inner = _loader(loader.func)
-        extra = "".join(f", {name}={value!r}" for name, value in loader.keywords.items())
-        return f"{inner}\n\n\ndef load(build, path, device):\n    return {loader_name(loader)}(build, path, device{extra})"
-    try:
-        source = textwrap.dedent(inspect.getsource(loader))
-    except (OSError, TypeError):
-        return f"def {loader_name(loader)}(build, path, device):\n    ...  # put your loader here"
-    if source.lstrip().startswith("def "):
-        return _with_helpers(loader, source)
-    module, name = getattr(loader, "__module__", ""), loader_name(loader)
-    return f"from {module} import {name}"
-
-
-def _with_helpers(loader: Callable[..., Any], source: str) -> str:
-    """The loader's source after that of the functions of its own file that it calls."""
-    home = getattr(loader, "__globals__", {})
-    helpers = []
-    for name in getattr(loader, "__code__").co_names:
-        helper = home.get(name)
-        own = getattr(helper, "__module__", None) == loader.__module__
-        if inspect.isfunction(helper) and own and helper is not loader:
-            helpers.append(textwrap.dedent(inspect.getsource(helper)))
-    return "\n\n".join([*helpers, source])
-
-
-def _main(case: Case, findings: tuple[Finding, ...]) -> str:
-    name = "load"
-    lines = ["state = OrderedDict()", *_state(case)]
-    lines += ["path = Path(tempfile.mkdtemp()) / 'checkpoint.pt'", "torch.save(state, path)"]
-    if case.checkpoint.damage is not None:
-        lines.append(_damage(case))
-    return "\n".join([*lines, f"device = torch.device('cpu')", "", name])
-
-
-def _damage(case: Case) -> str:
-    raise NotImplementedError
-
-
-def _state(case: Case) -> Iterator[str]:
-    yield ""
+    def _title(self, imports: set[Import]) -> str:
+        codes = list(dict.fromkeys(f"{f.code} {f.rule}" for f in self.findings))
+        features = ", ".join(self.case.features)
+        on = f"a case with {features}" if features else "a plain case"
+        lines = [f"{' and '.join(codes)}: {loader_name(self.loader)} on {on}."]
+        if self.findings and self.findings[0].code in RULES:
+            lines.append(RULES[self.findings[0].code].statement)
+        others = {module.partition(".")[0] for module, _, _ in imports} - {"torch"}
+        import sys
+        needed = sorted(others - set(sys.stdlib_module_names))
+        lines.append(f"It takes {' and '.join(['torch', *needed])} to run, and ends in an error.")
+        text = "\n\n".join([lines[0], "\n".join(lines[1:])])
+        return f'"""{text}\n"""'.replace("\\", "\\\\")

@@ -15,7 +15,7 @@ import torch
 from pytest_ckptload.observe import Observation, Place
 from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan
 
-__all__ = ["Attempt", "Comparison", "FileFacts", "Reference", "Training"]
+__all__ = ["Attempt", "Comparison", "FileFacts", "Reference", "Training", "same_entry"]
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Comparison:
         """Whether the names of a tied group hold different values in the file."""
         values = self.reference.values
         held = [values[name] for name in group if name in values]
-        return any(not _equal(held[0], other) for other in held[1:])
+        return any(not same_entry(held[0], other) for other in held[1:])
 
     def expected(self, place: Place, eager: Place) -> list[tuple[torch.Tensor, bool]]:
         """The values that ``place`` may have, in its own dtype, and whether each was converted.
@@ -202,7 +202,8 @@ class Training:
     exempt: frozenset[str] = frozenset()
 
 
-def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
+def same_entry(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two entries of a file are the same, dtype and shape included."""
     if left is right:
         return True
     return left.dtype == right.dtype and left.shape == right.shape and same_bits(left, right)

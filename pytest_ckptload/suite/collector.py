@@ -19,7 +19,7 @@ from pytest_ckptload.inputs import check_loader, check_names, imported
 from pytest_ckptload.loader import Loader, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
-from pytest_ckptload.suite.plan import Subject, SuiteTest, groups, subjects
+from pytest_ckptload.suite.plan import SuiteTest, groups, resume_groups, subjects
 from pytest_ckptload.zoo import FEATURES
 
 __all__ = ["SuitePlugin"]
@@ -80,14 +80,18 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
         )
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(str(error)) from None
+    given = bool(models or settings.checkpoint or settings.replay)
     for subject in chosen:
-        for group in groups(
+        if subject.training and (given or settings.features is not None):
+            continue
+        fitting = resume_groups() if subject.training else groups(
             models=models,
             checkpoint=settings.checkpoint,
             replay=settings.replay is not None,
             features=settings.features,
             without=settings.without,
-        ):
+        )
+        for group in fitting:
             for device in where:
                 yield SuiteTest(subject, group, device)
 
@@ -156,7 +160,7 @@ class _SuiteItem(pytest.Item):
     def runtest(self) -> None:
         __tracebackhide__ = True
         checker = checker_for(self)
-        report, unmet = self.test.run(checker)
+        met, unmet = self.test.run(checker)
         if unmet:
             lines = "\n".join(f"  {line}" for line in unmet)
             pytest.fail(
@@ -164,8 +168,8 @@ class _SuiteItem(pytest.Item):
                 f"{lines}\nTake it out of the table of known divergences, from this release on.",
                 pytrace=False,
             )
-        if report.allowed and self.test.group.feature is not None:
-            pytest.xfail("; ".join(report.allowed.values()))
+        if met:
+            pytest.xfail("; ".join(map(str, met)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, CheckpointMismatch):

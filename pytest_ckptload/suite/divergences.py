@@ -14,7 +14,8 @@ from pytest_ckptload.finding import Finding
 __all__ = ["DIVERGENCES", "Divergence", "divergences_of"]
 
 _ASSIGN = ("meta_assign", "mmap_meta_assign", "mmap_stream")
-_META = (*_ASSIGN, "mmap_meta_swap")
+_RESUME = ("mmap_meta_assign_resume", "mmap_meta_swap_resume")
+_META = (*_ASSIGN, "mmap_meta_swap", *_RESUME)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class Divergence:
 DIVERGENCES = (
     Divergence(
         "CKPT401", "tied", _ASSIGN, "pytorch/pytorch#188346", "assign gives each tied name its own"
+    ),
+    Divergence(
+        "CKPT803",
+        "tied",
+        ("mmap_meta_assign_resume",),
+        "pytorch/pytorch#188346",
+        "assign gives each tied name its own, and the optimizer's state has one too few",
     ),
     Divergence(
         "CKPT303",
@@ -88,7 +96,7 @@ DIVERGENCES = (
     Divergence(
         "CKPT803",
         None,
-        ("mmap_meta_swap",),
+        ("mmap_meta_swap", "mmap_meta_swap_resume"),
         "pytorch/pytorch#186796",
         "swapping refuses parameters that a recurrent module holds weak references to",
         classes=frozenset({"RNN", "LSTM", "GRU"}),

@@ -1,0 +1,340 @@
+"""What a script asserts: for each rule, lines of Python that hold where the rule does.
+
+Apart from the script because it follows the rules, and grows with them. The lines speak of ``loaded``,
+what the loader gave, ``expected``, the same loaded eagerly, ``state``, what the file holds, and ``path``.
+Rules that no short line can check stand in ``WITHOUT``, with the reason; for them, and for rules that a
+plugin brings along, the script ends in an error that says where to look.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.finding import Finding
+from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.report.quoting import literal
+from pytest_ckptload.zoo.structure import Slot, structure_of
+
+__all__ = ["ASSERTIONS", "WITHOUT", "Scene", "assertion_lines"]
+
+_WIDTH = 96
+
+
+@dataclass
+class Scene:
+    """What an assertion may depend on: the case, a fresh module of it, and the dtype of a cast."""
+
+    case: Case
+    module: nn.Module | None
+    dtype: torch.dtype | None = None
+
+    @cached_property
+    def fresh(self) -> Observation | None:
+        return None if self.module is None else observe(self.module)
+
+    @cached_property
+    def slots(self) -> dict[str, Slot]:
+        saved = () if self.module is None else structure_of(self.module).saved
+        return {slot.name: slot for slot in saved}
+
+    def kind(self, name: str) -> str:
+        """The kind of the tensor ``name`` in a fresh module."""
+        place = None if self.fresh is None else self.fresh.places.get(name)
+        return "parameter" if place is None else place.kind
+
+    def in_file(self, name: str) -> bool:
+        """Whether the file says the value of ``name``, and no code of the module's own."""
+        if self.fresh is None:
+            return True
+        if name not in self.slots or name in self.case.checkpoint.missing:
+            return False
+        woven = any(name in pair for pair in self.fresh.overlaps)
+        differ = self.case.checkpoint.ties == "differ" and len(self.fresh.groups[name]) > 1
+        return not woven and not differ and not name.startswith(tuple(self.fresh.customised))
+
+    def converted(self, name: str) -> bool:
+        """Whether the value in the file may have to be converted."""
+        spec = self.case.checkpoint.tensors.get(name)
+        slot = self.slots.get(name)
+        drifted = spec is not None and spec.dtype is not None
+        return drifted or (self.dtype is not None and (slot is None or slot.dtype != self.dtype))
+
+    def at(self, name: str, root: str = "loaded") -> str:
+        """The expression for the tensor or module called ``name`` in a finding."""
+        path, bracket, rest = name.partition("[")
+        module, expression = self.module, root
+        for part in path.split(".") if path else ():
+            indexed = isinstance(module, nn.Sequential | nn.ModuleList) or module is None
+            if part.isdigit() and indexed:
+                expression += f"[{part}]"
+            elif isinstance(module, nn.ModuleDict):
+                expression += f"[{literal(part)}]"
+            elif part.isidentifier():
+                expression += f".{part}"
+            else:
+                expression = f"getattr({expression}, {literal(part)})"
+            module = getattr(module, part, None) if module is not None else None
+        return expression + bracket + rest
+
+
+Lines = Callable[[Finding, Scene], list[str]]
+
+ASSERTIONS: dict[str, Lines] = {}
+"""For each code, what makes the lines of an assertion from a finding."""
+
+WITHOUT = {
+    "CKPT501": "a loader has no optimizer: this is found on resumers",
+    "CKPT505": "a loader restores no optimizer state: this is found on resumers",
+}
+"""Codes without an assertion, each with the reason."""
+
+
+def assertion_lines(findings: Iterable[Finding], scene: Scene) -> list[str]:
+    """One assertion for each code, under a comment that says what was found."""
+    by_code: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_code.setdefault(finding.code, []).append(finding)
+    lines = []
+    # What asserts that a line is not reached comes last.
+    for code in sorted(by_code, key=lambda code: (code in _REFUSALS, code)):
+        first, *rest = by_code[code]
+        more = f" (and {len(rest)} more)" if rest else ""
+        lines += ["", *_comment(f"{code} {first.rule} at {first.place}: {first.evidence}{more}")]
+        lines += ASSERTIONS.get(code, _nothing_to_assert)(first, scene)
+    return lines
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
+    )
+
+
+def _nothing_to_assert(finding: Finding, scene: Scene) -> list[str]:
+    reason = WITHOUT.get(finding.code, "no short line can check it: compare loaded and expected")
+    return [f"raise AssertionError({literal(f'{finding.code} {finding.rule}: {reason}')})"]
+
+
+def _short(template: str, **expressions: str) -> list[str]:
+    """The template filled in; where a line would be too long its expressions get names first."""
+    lines = template.format(**expressions).split("\n")
+    if max(map(len, lines)) <= _WIDTH:
+        return lines
+    named = [f"{name} = {expression}" for name, expression in expressions.items()]
+    return [*named, *template.format(**{name: name for name in expressions}).split("\n")]
+
+
+def _same_as_expected(what: str) -> Lines:
+    """Assert that a property of the tensor is that of the eager module's."""
+
+    def lines(finding: Finding, scene: Scene) -> list[str]:
+        name = finding.names[0]
+        return _short(
+            f"assert {what.format('{left}')} == {what.format('{right}')}",
+            left=scene.at(name),
+            right=scene.at(name, "expected"),
+        )
+
+    return lines
+
+
+def _of_file_or_module(what: str) -> Lines:
+    """Assert that a property is the file's or the module's, or the one of them that was asked for."""
+
+    def lines(finding: Finding, scene: Scene) -> list[str]:
+        name = finding.names[0]
+        left, right = scene.at(name), scene.at(name, "expected")
+        saved = f"state[{literal(name)}]"
+        if not scene.in_file(name) or scene.dtype is not None:
+            return _same_as_expected(f"{{}}.{what}")(finding, scene)
+        if "follows the module" in finding.evidence:
+            return _short(f"assert {{left}}.{what} == {{saved}}.{what}", left=left, saved=saved)
+        if "follows the file" in finding.evidence:
+            return _short(f"assert {{left}}.{what} == {{right}}.{what}", left=left, right=right)
+        return _short(
+            f"assert {{left}}.{what} in ({{saved}}.{what}, {{right}}.{what})",
+            left=left,
+            saved=saved,
+            right=right,
+        )
+
+    return lines
+
+
+def _values(finding: Finding, scene: Scene) -> list[str]:
+    name = finding.names[0]
+    left, right = scene.at(name), scene.at(name, "expected")
+    saved = f"state[{literal(name)}]"
+    if scene.in_file(name) and scene.converted(name):
+        return _short(
+            "wanted = ({saved}, {right})\n"
+            "assert any(torch.equal(bits({left}), bits(value.to({left}.dtype))) for value in wanted)",
+            left=left,
+            right=right,
+            saved=saved,
+        )
+    wanted = saved if scene.in_file(name) else right
+    return _short("assert torch.equal(bits({left}), bits({right}))", left=left, right=wanted)
+
+
+def _uninitialised(finding: Finding, scene: Scene) -> list[str]:
+    name = finding.names[0]
+    if "missing from the file" not in finding.evidence:
+        return _values(finding, scene)
+    dtype = scene.slots[name].dtype if name in scene.slots else torch.float32
+    if dtype.is_floating_point or dtype.is_complex:
+        wide = ".float()" if dtype.itemsize == 1 else ""
+        return _short(f"assert not {{left}}{wide}.isnan().all()", left=scene.at(name))
+    return _short("assert not ({left} == torch.iinfo({left}.dtype).max).all()", left=scene.at(name))
+
+
+_HELD = (
+    "held = dict(loaded.named_parameters(remove_duplicate=False))",
+    "held |= dict(loaded.named_buffers(remove_duplicate=False))",
+)
+
+
+def _name_missing(finding: Finding, scene: Scene) -> list[str]:
+    name = finding.names[0]
+    if scene.kind(name) != "attribute":
+        return [*_HELD, f"assert {literal(name)} in held"]
+    path, bracket, key = name.partition("[")
+    owner, _, attribute = path.rpartition(".")
+    if not bracket:
+        return [f"assert hasattr({scene.at(owner)}, {literal(attribute)})"]
+    key = key.removesuffix("]")
+    here = f"range(len({scene.at(path)}))" if key.isdigit() else scene.at(path)
+    return [f"assert {key} in {here}"]
+
+
+def _name_extra(finding: Finding, scene: Scene) -> list[str]:
+    return [*_HELD, f"assert {literal(finding.names[0])} not in held"]
+
+
+def _left_on_meta(finding: Finding, scene: Scene) -> list[str]:
+    return [f"assert not {scene.at(finding.names[0])}.is_meta"]
+
+
+def _kind(finding: Finding, scene: Scene) -> list[str]:
+    name = finding.names[0]
+    kind, quoted = scene.kind(name), literal(name)
+    if kind == "parameter":
+        return [f"assert isinstance({scene.at(name)}, nn.Parameter)"]
+    if kind == "attribute":
+        return [*_HELD, f"assert {quoted} not in held"]
+    saved = "not in" if kind == "non-persistent buffer" else "in"
+    return [
+        f"assert {quoted} in dict(loaded.named_buffers(remove_duplicate=False))",
+        f"assert {quoted} {saved} loaded.state_dict()",
+    ]
+
+
+def _mode(finding: Finding, scene: Scene) -> list[str]:
+    path = "" if finding.place == "the module" else finding.place
+    left, right = scene.at(path), scene.at(path, "expected")
+    return _short("assert {left}.training == {right}.training", left=left, right=right)
+
+
+def _tied(finding: Finding, scene: Scene) -> list[str]:
+    if " ~ " in finding.place:
+        return _overlap(finding, scene, "not torch.equal(bits({second}), before)")
+    return [f"assert {' is '.join(map(scene.at, finding.names))}"]
+
+
+def _independent(finding: Finding, scene: Scene) -> list[str]:
+    if " ~ " in finding.place:
+        return _overlap(finding, scene, "torch.equal(bits({second}), before)")
+    return [f"assert {' is not '.join(map(scene.at, finding.names[:2]))}"]
+
+
+def _overlap(finding: Finding, scene: Scene, claim: str) -> list[str]:
+    first, second = map(scene.at, finding.names[:2])
+    return _short(
+        "before = bits({second}).clone()\n"
+        "with torch.no_grad():\n"
+        "    {first}.zero_()\n"
+        f"assert {claim}",
+        first=first,
+        second=second,
+    )
+
+
+_STEP = (
+    "for parameter in loaded.parameters():",
+    "    if parameter.requires_grad and parameter.dtype.itemsize > 1:",
+    "        parameter.grad = torch.ones_like(parameter)",
+    "torch.optim.SGD(loaded.parameters(), lr=0.5, foreach=False).step()",
+)
+
+
+def _missed(finding: Finding, scene: Scene) -> list[str]:
+    left = scene.at(finding.names[0])
+    return _short("assert any(parameter is {left} for parameter in loaded.parameters())", left=left)
+
+
+def _twice(finding: Finding, scene: Scene) -> list[str]:
+    return [
+        "parameters = list(loaded.parameters())",
+        "assert len(parameters) == len(set(map(id, parameters)))",
+    ]
+
+
+def _step(finding: Finding, scene: Scene) -> list[str]:
+    if finding.place == "the step":
+        return [*_STEP[:3], f"{_STEP[3]}  # this raises"]
+    left = scene.at(finding.names[0])
+    wanted = _short("wanted = {left}.detach() - 0.5", left=left)
+    return [*wanted, *_STEP, *_short("assert torch.equal(bits({left}), bits(wanted))", left=left)]
+
+
+def _file(finding: Finding, scene: Scene) -> list[str]:
+    step = _STEP if "stepped" in finding.evidence else ()
+    return [*step, "assert path.read_bytes() == written"]
+
+
+def _refusal(finding: Finding, scene: Scene) -> list[str]:
+    return [f"raise AssertionError({literal(finding.evidence)})"]
+
+
+def _load_failed(finding: Finding, scene: Scene) -> list[str]:
+    return []
+
+
+def _no_module(finding: Finding, scene: Scene) -> list[str]:
+    return ["assert isinstance(loaded, nn.Module)"]
+
+
+_REFUSALS = ("CKPT804", "CKPT805")
+
+ASSERTIONS.update(dict.fromkeys(("CKPT101", "CKPT103", "CKPT104"), _values))
+ASSERTIONS.update(dict.fromkeys(_REFUSALS, _refusal))
+ASSERTIONS.update(
+    CKPT102=_uninitialised,
+    CKPT201=_of_file_or_module("dtype"),
+    CKPT202=_same_as_expected("{}.shape"),
+    CKPT203=_of_file_or_module("stride()"),
+    CKPT204=_same_as_expected("{}.layout"),
+    CKPT205=_same_as_expected("{}.device"),
+    CKPT206=_same_as_expected("{}.requires_grad"),
+    CKPT207=_same_as_expected("type({})"),
+    CKPT301=_name_missing,
+    CKPT302=_name_extra,
+    CKPT303=_left_on_meta,
+    CKPT304=_kind,
+    CKPT307=_mode,
+    CKPT401=_tied,
+    CKPT402=_independent,
+    CKPT502=_missed,
+    CKPT503=_twice,
+    CKPT508=_step,
+    CKPT701=_file,
+    CKPT803=_load_failed,
+    CKPT807=_no_module,
+)

@@ -1,0 +1,254 @@
+"""The checkpoint of a case as lines of Python that write the same bytes.
+
+Apart from the script because it is about tensors as text: numbers where they come back exactly, bytes
+where they do not, and the pattern they were made by where there are too many to read.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.case import Case, CheckpointSpec, Damage, View
+from pytest_ckptload.contents import fill, state_of
+from pytest_ckptload.report.quoting import literal
+from pytest_ckptload.zoo.structure import structure_of
+
+__all__ = ["checkpoint_lines", "damage_lines"]
+
+# Longer tensors are written as the pattern they were filled with.
+_MOST_NUMBERS = 24
+_MOST_PATCHES = 3
+_WIDTH = 96
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def checkpoint_lines(case: Case, module: nn.Module | None) -> list[str]:
+    """Lines that make ``state``, what the case's checkpoint holds, with the help of ``build``.
+
+    ``module`` is a fresh one of the case. Without it only the pattern can be given, and a remark on
+    how the case departs from it. Some lines take ``contents.fill`` to be there.
+    """
+    lines = ["state = build().state_dict()"]
+    if module is None:
+        lines += _loop([None], numbered=True, guarded=True)
+        if case.checkpoint != CheckpointSpec():
+            lines += textwrap.wrap(
+                repr(case.checkpoint),
+                _WIDTH,
+                initial_indent="# Now make it like this: ",
+                subsequent_indent="#   ",
+                break_on_hyphens=False,
+            )
+        return lines
+    contents = _Contents(case, module)
+    lines += contents.explicit() if case.module is not None else contents.looped()
+    lines += [line for view in case.checkpoint.views for line in contents.view(view)]
+    lines += [f"del state[{literal(name)}]" for name in case.checkpoint.missing]
+    return lines
+
+
+class _Contents:
+    """The contents of one case's checkpoint, with and without its views."""
+
+    def __init__(self, case: Case, module: nn.Module) -> None:
+        structure, spec = structure_of(module), case.checkpoint
+        self.original = module.state_dict()
+        self.final = state_of(module, structure, spec)
+        self.plain = _tensors(state_of(module, structure, replace(spec, views=())))
+        self.written: dict[int, str] = {}
+        self.last = -1
+        # Views of few elements are cut out of a storage that is written down as a whole.
+        self.cut = {n for v in spec.views for n in v.names if self._size(v) <= _MOST_NUMBERS}
+
+    def _size(self, view: View) -> int:
+        first, second = (self.plain[name].numel() for name in view.names)
+        return max(first, view.shift + second)
+
+    def explicit(self) -> Iterator[str]:
+        """One line for each tensor."""
+        for name, tensor in self.plain.items():
+            if name not in self.cut:
+                yield from self._line(name, tensor)
+
+    def looped(self) -> Iterator[str]:
+        """A loop over all names, and lines for those whose contents are not of the pattern."""
+        indices: list[int | None] = []
+        others: list[str] = []
+        for name, value in self.original.items():
+            tensor, index = self.plain.get(name), None
+            if tensor is not None and id(tensor) not in self.written and _alike(tensor, value):
+                found = self._pattern(tensor)
+                index = found[0] if found and not found[1] else None
+            indices.append(index)
+            if index is not None:
+                self.written[id(tensor)] = name
+            elif tensor is not None:
+                others.append(name)
+        for name in self.plain:
+            if name not in self.original:
+                others.append(name)
+        numbered = all(index in (None, place) for place, index in enumerate(indices))
+        guarded = len(_tensors(self.original)) < len(self.original)
+        yield from _loop(indices, numbered, guarded)
+        for name in others:
+            if name not in self.cut:
+                yield from self._line(name, self.plain[name])
+
+    def view(self, view: View) -> Iterator[str]:
+        """Lines that make two tensors views of one storage."""
+        first, second = view.names
+        sizes = [self.plain[name].numel() for name in view.names]
+        ends = (sizes[0], view.shift + sizes[1])
+        cuts = (f"[:{ends[0]}]", f"[{view.shift or ''}:{ends[1]}]")
+        if first in self.cut:
+            storage = self.final[first].as_strided((max(ends),), (1,))
+            yield from _assigned("storage", _expression(storage))
+        else:
+            dtype = self.plain[first].dtype
+            yield f"storage = torch.empty({max(ends)}, dtype={dtype})"
+            yield f"storage{cuts[1]} = state[{literal(second)}].reshape(-1)"
+            yield f"storage{cuts[0]} = state[{literal(first)}].reshape(-1)"
+        for name, cut in zip(view.names, cuts, strict=True):
+            shape = tuple(self.plain[name].shape)
+            viewed = "" if len(shape) == 1 else f".view({_listed(shape) or '()'})"
+            yield f"state[{literal(name)}] = storage{cut}{viewed}"
+
+    def _line(self, name: str, tensor: torch.Tensor) -> Iterator[str]:
+        target = f"state[{literal(name)}]"
+        if id(tensor) in self.written:
+            yield f"{target} = state[{literal(self.written[id(tensor)])}]"
+            return
+        self.written[id(tensor)] = name
+        if tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
+            index, patches = found
+            yield f"{target} = fill({literal(tuple(tensor.shape))}, {tensor.dtype}, {index})"
+            integer = _INTEGERS[tensor.dtype.itemsize]
+            for place in patches:
+                bits = hex(int(tensor.view(-1).view(integer)[place]))
+                yield f"{target}.view(-1).view({integer})[{place}] = {bits}"
+        else:
+            yield from _assigned(target, _expression(tensor))
+
+    def _pattern(self, tensor: torch.Tensor) -> tuple[int, list[int]] | None:
+        """The index of the pattern of ``tensor``, and the places where it departs from that."""
+        integer = _INTEGERS[min(8, tensor.dtype.itemsize)]
+        near = range(self.last + 1, self.last + 5)
+        for index in (*near, *range(4 * len(self.plain))):
+            pattern = fill(tuple(tensor.shape), tensor.dtype, index)
+            unlike = tensor.reshape(-1).view(integer) != pattern.reshape(-1).view(integer)
+            if int(unlike.sum()) <= min(_MOST_PATCHES, tensor.numel() // 8):
+                self.last = index
+                return index, [int(place) for place in unlike.nonzero()]
+        return None
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _alike(tensor: torch.Tensor, value: object) -> bool:
+    if not isinstance(value, torch.Tensor):
+        return False
+    return (tensor.shape, tensor.dtype) == (value.shape, value.dtype)
+
+
+def _loop(indices: list[int | None], numbered: bool, guarded: bool) -> Iterator[str]:
+    if numbered:
+        yield "for index, (name, tensor) in enumerate(state.items()):"
+    else:
+        yield from textwrap.wrap(
+            f"indices = {[index or 0 for index in indices]}", _WIDTH, subsequent_indent="    "
+        )
+        yield "for index, (name, tensor) in zip(indices, state.items()):"
+    indent = "    "
+    if guarded:
+        yield "    if isinstance(tensor, torch.Tensor):"
+        indent *= 2
+    yield f"{indent}state[name] = fill(tuple(tensor.shape), tensor.dtype, index)"
+
+
+def _expression(tensor: torch.Tensor) -> str:
+    """An expression whose value has the dtype, the shape and every bit of ``tensor``."""
+    dtype = "" if tensor.dtype in _IMPLIED else f", dtype={tensor.dtype}"
+    if not tensor.numel():
+        return f"torch.empty({literal(tuple(tensor.shape))}{dtype})"
+    if tensor.numel() <= _MOST_NUMBERS:
+        text = f"torch.tensor({_numbers(tensor.tolist(), tensor.dtype)}{dtype})"
+        if _same(eval(text, {"torch": torch}), tensor):
+            return text
+    data = bytes(tensor.reshape(-1).view(torch.uint8).tolist()).hex()
+    shape = "" if tensor.dim() == 1 else f".reshape({_listed(tensor.shape) or '()'})"
+    return f'torch.frombuffer(bytearray.fromhex("{data}"), dtype={tensor.dtype}){shape}'
+
+
+# Dtypes that torch.tensor gives a list of such numbers by itself.
+_IMPLIED = {torch.float32, torch.int64, torch.bool, torch.complex64}
+
+
+def _numbers(value: Any, dtype: torch.dtype) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_numbers(item, dtype) for item in value) + "]"
+    if not isinstance(value, float):
+        return repr(value)
+    if value - value != 0:
+        return f"torch.{value}" if value == value and value > 0 else repr(value)
+    # The fewest digits that come back as the same number.
+    for digits in range(1, 17):
+        text = repr(float(f"{value:.{digits}g}"))
+        if torch.tensor(float(text), dtype=dtype).item() == value:
+            return text
+    return repr(value)
+
+
+def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
+    if not _alike(left, right):
+        return False
+    return torch.equal(left.reshape(-1).view(torch.uint8), right.reshape(-1).view(torch.uint8))
+
+
+def _assigned(target: str, expression: str) -> Iterator[str]:
+    """An assignment, over several lines where it is long."""
+    line = f"{target} = {expression}"
+    if len(line) <= _WIDTH:
+        yield line
+    elif expression.startswith("torch.tensor("):
+        yield f"{target} = torch.tensor("
+        inner = expression.removeprefix("torch.tensor(").removesuffix(")")
+        for row in textwrap.wrap(inner, _WIDTH - 4):
+            yield f"    {row}"
+        yield ")"
+    else:
+        start, data, end = expression.split('"')
+        yield f"{target} = {start}"
+        for row in textwrap.wrap(data, 80):
+            yield f'    "{row}"'
+        yield end
+
+
+def _listed(shape: Iterable[int]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def damage_lines(damage: Damage) -> list[str]:
+    """Lines that do to the file at ``path`` what ``contents.DAMAGES`` does."""
+    if damage.kind == "emptied":
+        return ['path.write_bytes(b"")']
+    if damage.kind == "truncated":
+        return [
+            "data = path.read_bytes()",
+            f"path.write_bytes(data[: int(len(data) * {damage.where!r})])",
+        ]
+    if damage.kind == "directory":
+        return [
+            "data = bytearray(path.read_bytes())",
+            'data[data.index(b"PK\\x01\\x02")] ^= 0x10  # one bit in the directory of the archive',
+            "path.write_bytes(data)",
+        ]
+    raise ValueError(f"no lines are known that do {damage.kind!r} to a file")

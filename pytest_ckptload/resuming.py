@@ -1,0 +1,173 @@
+"""The pipeline for training, for one case: train, write, resume both ways, observe, judge, step.
+
+Apart from the checker because the file holds an optimizer as well, and because the resumer's own
+optimizer is what is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.checker import Demands, Subject, accused, attempt, compare, folder, quiet, reference_of
+from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.finding import Finding
+from pytest_ckptload.loader import MakeOptimizer, Resumer
+from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.recipes import eager_resume
+from pytest_ckptload.rules import Attempt, FileFacts, Training, judge
+from pytest_ckptload.torch_state import preserved
+from pytest_ckptload.training import (
+    gradients,
+    names_of_slots,
+    steppable,
+    unlike_after,
+)
+
+__all__ = ["adamw", "examine_resume", "momentum_sgd"]
+
+# Steps that are trained before the file is written, so that there is state to lose.
+_STEPS = 2
+
+
+def adamw(module: nn.Module) -> torch.optim.Optimizer:
+    """AdamW over the parameters that can be stepped: the default of ``check_resume``."""
+    return torch.optim.AdamW([p for p in module.parameters() if steppable(p, meta=True)], lr=0.125)
+
+
+def momentum_sgd(module: nn.Module) -> torch.optim.Optimizer:
+    """SGD with momentum over the parameters that can be stepped."""
+    parameters = [p for p in module.parameters() if steppable(p, meta=True)]
+    return torch.optim.SGD(parameters, lr=0.125, momentum=0.5)
+
+
+def examine_resume(
+    case: Case,
+    resume: Resumer,
+    make_optimizer: MakeOptimizer,
+    device: torch.device,
+    subject: Subject | None = None,
+) -> list[Finding]:
+    """Every finding of ``resume`` on a file that a short training of the case's module wrote.
+
+    A case without a parameter that can be stepped has nothing to train, and none.
+    """
+    subject = Subject.of(case) if subject is None or case.module is not None else subject
+    if not any(steppable(p) for p in subject.fresh.parameters()):
+        return []
+    with preserved(), folder() as where:
+        path = where / "checkpoint.pt"
+        payload = _trained(case, subject, make_optimizer)
+        write(payload, path)
+        return _examine(subject, payload, resume, make_optimizer, path, device)
+
+
+def _trained(case: Case, subject: Subject, make_optimizer: MakeOptimizer) -> dict[str, Any]:
+    """What a training run saves: a module with contents of its own, and an optimizer with state."""
+    module = subject.build()
+    state = state_of(subject.fresh, subject.structure, case.checkpoint)
+    module.load_state_dict(state, assign=False)
+    optimizer = make_optimizer(module)
+    for step in range(_STEPS):
+        _set_gradients(observe(module), step)
+        optimizer.step()
+    return {"model": module.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def _set_gradients(observation: Observation, step: int) -> None:
+    for tensor, gradient in gradients(observation, 700 + 50 * step):
+        tensor.grad = gradient
+
+
+def _examine(
+    subject: Subject,
+    payload: Mapping[str, Any],
+    resume: Resumer,
+    make_optimizer: MakeOptimizer,
+    path: Path,
+    device: torch.device,
+) -> list[Finding]:
+    with quiet():
+        eager_module, eager_optimizer = eager_resume(subject.build, make_optimizer, path, device)
+    before = path.read_bytes()
+    returned, error = attempt(
+        lambda: resume(subject.build, make_optimizer, path, device), subject.structure
+    )
+    findings = judge(Attempt("load", frozenset(), error, _unfit(returned, error)))
+    after = trained = path.read_bytes()
+    if error is None and not findings:
+        module, optimizer = returned
+        reference = reference_of(eager_module, payload["model"], subject, Demands())
+        with quiet():
+            findings += compare(module, reference)
+            findings += _judge_optimizer(
+                module, optimizer, eager_module, eager_optimizer, accused(findings)
+            )
+        trained = path.read_bytes()
+    return findings + judge(FileFacts(before, after, trained))
+
+
+def _unfit(returned: Any, error: BaseException | None) -> str | None:
+    """What a resumer returned in place of a module and an optimizer."""
+    if error is not None:
+        return None
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        return f"a {type(returned).__name__}, expected (module, optimizer)"
+    module, optimizer = returned
+    if not isinstance(module, nn.Module):
+        return f"a {type(module).__name__} for a module"
+    if not isinstance(getattr(optimizer, "param_groups", None), list):
+        return f"a {type(optimizer).__name__} for an optimizer"
+    return None
+
+
+def _judge_optimizer(
+    module: nn.Module,
+    optimizer: Any,
+    eager_module: nn.Module,
+    eager_optimizer: torch.optim.Optimizer,
+    exempt: frozenset[str],
+) -> list[Finding]:
+    actual, eager = observe(module), observe(eager_module)
+    training = Training(
+        actual,
+        eager,
+        [list(group["params"]) for group in optimizer.param_groups],
+        [names_of_slots(eager, group["params"]) for group in eager_optimizer.param_groups],
+        _state_by_name(actual, optimizer),
+        {
+            name: state
+            for name, state in _state_by_name(eager, eager_optimizer).items()
+            if name not in exempt
+        },
+        exempt=exempt,
+    )
+    findings = judge(training)
+    if findings:
+        return findings  # what a step does now is a consequence
+    for observation in (actual, eager):
+        _set_gradients(observation, _STEPS)
+    eager_optimizer.step()
+    try:
+        optimizer.step()
+    except Exception as error:
+        training.error = f"{type(error).__name__}: {error}"
+    else:
+        training.steps = unlike_after(actual, eager, exempt)
+    return judge(training)
+
+
+def _state_by_name(observation: Observation, optimizer: Any) -> dict[str, dict[str, object]]:
+    names = {
+        id(place.tensor): observation.groups[name][0] for name, place in observation.places.items()
+    }
+    return {
+        names[id(parameter)]: dict(state)
+        for parameter, state in optimizer.state.items()
+        if id(parameter) in names
+    }

@@ -1,0 +1,195 @@
+"""The catalogue holds what it says: every class builds with every mixture of arguments, small and
+the same each time, and no class of ``torch.nn`` is left out without a reason.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_ckptload import zoo
+from pytest_ckptload.case import ModuleSpec
+from pytest_ckptload.zoo.catalogue import CATALOGUE, Entry
+from pytest_ckptload.zoo.feature import first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+each_entry = pytest.mark.parametrize("entry", CATALOGUE.values(), ids=lambda entry: entry.name)
+
+STATELESS = {"Identity", "ReLU", "GELU", "Dropout", "Flatten"}
+
+LEFT_OUT_BECAUSE = {
+    "an activation, holds nothing": """
+        CELU ELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax Mish
+        RReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh
+        Tanhshrink Threshold
+    """,
+    "a dropout, holds nothing": """
+        AlphaDropout Dropout1d Dropout2d Dropout3d FeatureAlphaDropout
+    """,
+    "pooling or padding, holds nothing": """
+        AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+        AdaptiveMaxPool3d AvgPool1d AvgPool2d AvgPool3d FractionalMaxPool2d FractionalMaxPool3d
+        LPPool1d LPPool2d LPPool3d MaxPool1d MaxPool2d MaxPool3d MaxUnpool1d MaxUnpool2d MaxUnpool3d
+        CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d
+        ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d
+        ReplicationPad3d ZeroPad1d ZeroPad2d ZeroPad3d
+    """,
+    "a function of shapes or distances, holds nothing": """
+        ChannelShuffle CosineSimilarity CrossMapLRN2d Fold LocalResponseNorm PairwiseDistance
+        PixelShuffle PixelUnshuffle Unflatten Unfold Upsample UpsamplingBilinear2d
+        UpsamplingNearest2d
+    """,
+    "a loss, holds nothing": """
+        CTCLoss CosineEmbeddingLoss GaussianNLLLoss HingeEmbeddingLoss HuberLoss KLDivLoss L1Loss
+        MSELoss MarginRankingLoss MultiLabelMarginLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss
+        TripletMarginLoss TripletMarginWithDistanceLoss
+    """,
+    "a loss, holds nothing but a weight given as a tensor, which is no plain data": """
+        BCELoss BCEWithLogitsLoss CrossEntropyLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss
+    """,
+    "deprecated for NLLLoss, warns": "NLLLoss2d",
+    "a container, whose children are drawn": "Container ModuleDict ModuleList Sequential",
+    "takes a module, which is no plain data": "DataParallel TransformerDecoder TransformerEncoder",
+    "too slow (4 ms on meta), and made of layers that are here": "Transformer",
+    "a base class": "Module RNNBase RNNCellBase",
+    "a feature of its own (containers)": "ParameterDict ParameterList",
+    "a feature of its own (lazy)": """
+        LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyConv1d LazyConv2d LazyConv3d
+        LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d LazyInstanceNorm1d
+        LazyInstanceNorm2d LazyInstanceNorm3d LazyLinear
+    """,
+}
+LEFT_OUT = {name: why for why, names in LEFT_OUT_BECAUSE.items() for name in names.split()}
+
+# Enough to build every class that holds nothing.
+PLAIN_ARGUMENTS = {
+    **dict.fromkeys(["dim", "groups", "kernel_size", "output_size", "size"], 1),
+    **dict.fromkeys(["downscale_factor", "upscale_factor", "norm_type"], 1),
+    **dict.fromkeys(["padding", "threshold", "value"], 0),
+    "unflattened_size": (1, 1),
+}
+
+
+def minimal(entry: Entry) -> ModuleSpec:
+    return ModuleSpec(entry.name, entry.kwargs(first))
+
+
+def mixtures(entry: Entry) -> Iterator[ModuleSpec]:
+    """Every module that the entry can make."""
+    for picks in itertools.product(*(o for o in entry.choices.values() if len(o) > 1)):
+        remaining = iter(picks)
+
+        def choose(options: Sequence[Any], /, remaining: Iterator[Any] = remaining) -> Any:
+            pick = next(remaining)
+            assert pick in options, "choices are not made in the order in which they stand"
+            return pick
+
+        yield ModuleSpec(entry.name, entry.kwargs(choose))
+
+
+def classes() -> dict[str, type[nn.Module]]:
+    """Every module class of ``torch.nn``."""
+    return {
+        name: value
+        for name, value in vars(nn).items()
+        if isinstance(value, type) and issubclass(value, nn.Module)
+    }
+
+
+def size(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.state_dict().values())
+
+
+def weight(module: nn.Module) -> tuple[int, int]:
+    return len(module.state_dict()), size(module)
+
+
+@each_entry
+def test_first_choices_build_a_small_module_that_holds_state(entry: Entry) -> None:
+    module = minimal(entry).build()
+    assert type(module) is getattr(nn, entry.name)
+    assert size(module) <= 200
+    assert bool(module.state_dict()) is (entry.name not in STATELESS)
+
+
+@each_entry
+def test_every_mixture_builds_small_and_as_large_on_meta(entry: Entry) -> None:
+    for spec in mixtures(entry):
+        module = spec.build()
+        assert size(module) <= 200, f"{spec} is too large"
+        with torch.device("meta"):
+            ghost = spec.build()
+        state, ghosts = module.state_dict(), ghost.state_dict()
+        assert {t.device.type for t in ghosts.values()} <= {"meta"}, f"{spec} is not all on meta"
+        assert {name: (t.shape, t.dtype) for name, t in ghosts.items()} == {
+            name: (t.shape, t.dtype) for name, t in state.items()
+        }, f"{spec} is another module on meta"
+
+
+@each_entry
+def test_every_mixture_is_the_same_for_the_same_seed(entry: Entry) -> None:
+    for spec in mixtures(entry):
+        state = zoo.build(spec, seed=7).state_dict()
+        torch.rand(1)
+        again = zoo.build(spec, seed=7).state_dict()
+        assert list(state) == list(again)
+        for name, tensor in state.items():
+            assert torch.equal(tensor, again[name]), f"{name} of {spec} differs between builds"
+
+
+@each_entry
+def test_every_mixture_survives_json(entry: Entry) -> None:
+    for spec in mixtures(entry):
+        data = json.loads(json.dumps(spec.as_dict()))
+        assert ModuleSpec.from_dict(data) == spec
+
+
+@each_entry
+def test_first_choices_have_the_fewest_tensors_and_elements(entry: Entry) -> None:
+    smallest = weight(minimal(entry).build())
+    for spec in mixtures(entry):
+        module = spec.build()
+        assert not module.state_dict() or smallest <= weight(module), f"{spec} is smaller"
+
+
+@each_entry
+def test_few_choices_are_drawn(entry: Entry) -> None:
+    assert sum(len(options) > 1 for options in entry.choices.values()) <= 4
+    assert all(len(set(options)) == len(options) > 0 for options in entry.choices.values())
+
+
+def test_options_of_one_choice_are_drawn_without_asking() -> None:
+    def choose(options: Sequence[Any], /) -> Any:
+        raise AssertionError("there was nothing to choose")
+
+    assert Entry("Linear", {"in_features": (1,)}).kwargs(choose) == {"in_features": 1}
+
+
+def test_most_classes_hold_state() -> None:
+    assert next(iter(CATALOGUE)) == "Linear"
+    assert len(CATALOGUE.keys() - STATELESS) >= 30
+
+
+def test_every_class_of_torch_is_in_the_catalogue_or_left_out_for_a_reason() -> None:
+    assert not CATALOGUE.keys() - classes().keys(), "the catalogue names what is no class of torch"
+    assert not CATALOGUE.keys() & LEFT_OUT.keys(), "in the catalogue, and left out too"
+    new = sorted(classes().keys() - CATALOGUE.keys() - LEFT_OUT.keys())
+    assert not new, f"torch.nn has {new}: add them to the catalogue, or here with a reason"
+
+
+@pytest.mark.parametrize("name", [name for name, why in LEFT_OUT.items() if "holds nothing" in why])
+def test_what_is_said_to_hold_nothing_holds_nothing(name: str) -> None:
+    made = classes().get(name)
+    if made is None:
+        pytest.skip(f"this torch has no {name}")
+    taken = inspect.signature(made).parameters
+    module = made(**{key: value for key, value in PLAIN_ARGUMENTS.items() if key in taken})
+    assert not list(module.parameters()) + list(module.buffers())

@@ -1,0 +1,434 @@
+"""The section "The reference, exactly" of the architecture, sentence by sentence."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from pytest_ckptload.case import Case, CheckpointSpec, Damage, ModuleSpec, TensorSpec, View
+from pytest_ckptload.checker import Demands, Subject, attempt, compare, examine, reference_of
+from pytest_ckptload.contents import DAMAGES, state_of
+from pytest_ckptload.recipes import eager, mmap_meta_assign
+from pytest_ckptload.zoo import FEATURES
+from pytest_ckptload.zoo.feature import Plan, first
+from pytest_ckptload.zoo.structure import structure_of
+from torch import nn
+
+CPU = torch.device("cpu")
+
+
+def codes(build, loader, checkpoint=None, **demands):
+    """The codes of all findings of ``loader`` on a module of ``build`` and a checkpoint for it."""
+    case = Case(None, checkpoint or CheckpointSpec())
+    return [f.code for f in examine(case, loader, CPU, Demands(**demands), Subject(build))]
+
+
+def loads(change=lambda name, tensor: tensor):
+    """A loader that gives each parameter what ``change`` makes of its entry, by assignment."""
+
+    def load(build, path, device):
+        module = build()
+        for name, entry in torch.load(path, weights_only=True).items():
+            old = module.state_dict(keep_vars=True)[name]
+            value = change(name, entry)
+            owner, _, last = name.rpartition(".")
+            if isinstance(old, nn.Parameter):
+                value = nn.Parameter(value, requires_grad=old.requires_grad)
+            setattr(module.get_submodule(owner), last, value)
+        return module
+
+    return load
+
+
+def linear():
+    return nn.Linear(2, 3)
+
+
+class Holder(nn.Module):
+    """One parameter, ``weight``, made from any tensor."""
+
+    def __init__(self, tensor):
+        super().__init__()
+        self.weight = nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(2))
+        self.b = self.a
+
+
+# --- values
+
+
+def test_values_are_logical_bytes_conjugation_resolved():
+    def build():
+        return Holder(torch.zeros(2, dtype=torch.complex64))
+
+    def lazily_conjugated(build, path, device):
+        module = eager(build, path, device)
+        module.weight.requires_grad_(False)
+        module.weight.data = module.weight.data.conj().resolve_conj().conj()
+        assert module.weight.data.is_conj()
+        return module
+
+    assert "CKPT101" not in codes(build, lazily_conjugated)
+
+
+@pytest.mark.parametrize("kind", ["nan-payload", "negative-zero", "denormal"])
+def test_without_conversion_every_bit_counts(kind):
+    checkpoint = CheckpointSpec({"weight": TensorSpec(values=((1, kind),))})
+
+    def normalised(name, entry):
+        return torch.where(entry.abs() < 1e-30, 0.0, entry + 0.0).nan_to_num(nan=float("nan"))
+
+    assert codes(linear, loads(), checkpoint) == []
+    found = codes(linear, loads(normalised), checkpoint)
+    assert found == (["CKPT101"] if kind == "denormal" else ["CKPT103"])
+
+
+def test_values_are_compared_in_the_loaded_dtype():
+    checkpoint = CheckpointSpec({"weight": TensorSpec("float64"), "bias": TensorSpec("float64")})
+    assert codes(linear, loads(lambda name, t: t.float()), checkpoint) == []
+    assert codes(linear, loads(lambda name, t: t.float() * 1.0001), checkpoint) == ["CKPT101"] * 2
+
+
+def test_after_a_conversion_any_nan_equals_any_nan():
+    checkpoint = CheckpointSpec({"weight": TensorSpec("float64", values=((0, "nan-payload"),))})
+
+    def other_nan(name, entry):
+        return torch.where(entry.isnan(), -entry.new_tensor(float("nan")), entry).float()
+
+    assert codes(linear, loads(other_nan), checkpoint) == []
+
+
+# --- dtype and strides
+
+
+DRIFT = CheckpointSpec({"weight": TensorSpec("float64"), "bias": TensorSpec("float16")})
+
+
+def test_dtype_follows_the_file_or_the_module():
+    assert codes(linear, loads(), DRIFT) == []
+    assert codes(linear, eager, DRIFT) == []
+    assert "CKPT201" in codes(linear, loads(lambda name, t: t.bfloat16()), DRIFT)
+
+
+def test_dtype_follows_one_of_them_throughout_a_module():
+    mixed = loads(lambda name, t: t.float() if name == "bias" else t)
+    assert codes(linear, mixed, DRIFT) == ["CKPT201"]
+
+
+def test_not_across_cases():
+    def by_size(build, path, device):
+        module = build()
+        return (mmap_meta_assign if module.weight.numel() > 4 else eager)(build, path, device)
+
+    assert codes(linear, by_size, DRIFT) == []
+    assert codes(lambda: nn.Linear(1, 1), by_size, DRIFT) == []
+
+
+@pytest.mark.parametrize(
+    ("semantics", "loader", "found"),
+    [
+        ("assign", mmap_meta_assign, []),
+        ("assign", eager, ["CKPT201", "CKPT201"]),
+        ("copy", eager, []),
+        ("copy", mmap_meta_assign, ["CKPT201", "CKPT201"]),
+    ],
+)
+def test_semantics_pins_the_dtype(semantics, loader, found):
+    assert codes(linear, loader, DRIFT, semantics=semantics) == found
+
+
+def channels_last():
+    return nn.Conv2d(2, 2, 2, bias=False).to(memory_format=torch.channels_last)
+
+
+def test_strides_follow_the_file_or_the_module():
+    assert codes(channels_last, eager) == []  # the module's: channels last
+    assert codes(channels_last, loads()) == []  # the file's: contiguous
+    assert codes(channels_last, loads(lambda n, t: t.permute(1, 0, 2, 3).contiguous().permute(1, 0, 2, 3))) == ["CKPT203"]
+    assert codes(channels_last, loads(), semantics="copy") == ["CKPT203"]
+
+
+def test_dtype_and_strides_are_two_axes():
+    checkpoint = CheckpointSpec({"weight": TensorSpec("float64")})
+    file_dtype_module_strides = loads(lambda n, t: t.contiguous(memory_format=torch.channels_last))
+    assert codes(channels_last, file_dtype_module_strides, checkpoint) == []
+
+
+def test_entries_that_are_not_dense_must_end_dense_or_as_in_the_file():
+    def build():
+        return Holder(torch.zeros(4))
+
+    def with_holes(tensor, step=2):
+        wide = torch.zeros(4 * step)
+        wide[::step] = tensor
+        return wide[::step]
+
+    def found(step):
+        subject = Subject(build)
+        values = {"weight": with_holes(torch.arange(4.0))}
+        eager_module, module = subject.build(), subject.build()
+        for m in (eager_module, module):
+            m.load_state_dict(values)
+        if step:
+            module.weight.data = with_holes(torch.arange(4.0), step)
+        reference = reference_of(eager_module, values, subject, Demands())
+        return [f.code for f in compare(module, reference)]
+
+    assert found(None) == []
+    assert found(2) == []
+    assert found(3) == ["CKPT203"]
+
+
+def test_where_torch_refuses_a_conversion_refusing_is_right():
+    checkpoint = CheckpointSpec({"weight": TensorSpec("int8")})
+    assert codes(linear, eager, checkpoint) == []
+    assert codes(linear, mmap_meta_assign, checkpoint) == []  # raises: ints require no gradients
+
+
+# --- aliasing
+
+
+def test_disjoint_views_of_one_buffer_are_independent():
+    def interleaved(build, path, device):
+        module = eager(build, path, device)
+        buffer = torch.zeros(2, 6)
+        first, second = buffer[:, :3], buffer[:, 3:]
+        first.copy_(module.a.data), second.copy_(module.b.data)
+        module.a.data, module.b.data = first, second
+        return module
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Parameter(torch.zeros(2, 3))
+            self.b = nn.Parameter(torch.zeros(2, 3))
+
+    found = codes(Two, interleaved)
+    assert "CKPT402" not in found
+    assert found == ["CKPT203", "CKPT203"]  # holes, though: neither the file's strides nor dense
+
+
+@pytest.mark.parametrize(("shift", "found"), [(0, ["CKPT402"]), (5, ["CKPT402"]), (6, [])])
+def test_aliasing_means_elements_in_common(shift, found):
+    checkpoint = CheckpointSpec(views=(View(("weight", "bias"), shift),))
+    assert codes(linear, eager, checkpoint) == []
+    assert codes(linear, mmap_meta_assign, checkpoint) == found
+
+
+# --- ties
+
+
+def tied(pick, *, tie):
+    """A loader of ``Tied`` that gives each name ``pick(state, name)``, tied or not."""
+
+    def load(build, path, device):
+        state = torch.load(path, weights_only=True)
+        module = build()
+        module.a = nn.Parameter(pick(state, "a"))
+        module.b = module.a if tie else nn.Parameter(pick(state, "b"))
+        return module
+
+    return load
+
+
+DIFFER = CheckpointSpec(ties="differ")
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        tied(lambda state, name: state["a"], tie=True),
+        tied(lambda state, name: state["b"], tie=True),
+        tied(lambda state, name: state[name], tie=False),
+    ],
+    ids=["the first, tied", "the second, tied", "each its own"],
+)
+def test_tied_names_that_differ_in_the_file(loader):
+    assert codes(Tied, loader, DIFFER) == []
+
+
+def refuses(build, path, device):
+    raise ValueError("this model ties a and b, and the file holds different values for them")
+
+
+def test_tied_names_that_differ_in_the_file_may_be_refused():
+    assert codes(Tied, refuses, DIFFER) == []
+    assert codes(Tied, refuses) == ["CKPT803"]
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        tied(lambda state, name: state["a"] + state["b"], tie=True),
+        tied(lambda state, name: state["a"], tie=False),
+    ],
+    ids=["neither value", "one value, untied"],
+)
+def test_tied_names_that_differ_in_the_file_are_not_mixed(loader):
+    assert codes(Tied, loader, DIFFER) != []
+
+
+MISSING_TIE = CheckpointSpec(missing=("b",))
+
+
+def test_a_missing_tied_name_is_filled_through_the_tie_or_refused():
+    filled = tied(lambda state, name: state["a"], tie=True)
+    strict = frozenset({"strict"})
+    assert codes(Tied, filled, MISSING_TIE) == []
+    assert codes(Tied, filled, MISSING_TIE, promises=strict) == []
+    assert codes(Tied, refuses, MISSING_TIE, promises=strict) == []
+    unfilled = tied(lambda state, name: state.get(name, torch.zeros(2)), tie=False)
+    assert codes(Tied, unfilled, MISSING_TIE) == ["CKPT104", "CKPT401"]
+
+
+# --- refusals and damage
+
+
+def test_where_the_eager_recipe_refuses_nothing_is_judged():
+    wrong_shape = CheckpointSpec({"weight": TensorSpec(shape=(7,))})
+    for loader in (eager, mmap_meta_assign, lambda build, path, device: build()):
+        assert codes(linear, loader, wrong_shape) == []
+
+
+def test_without_strict_a_missing_key_may_be_accepted_but_nothing_left_unset():
+    missing = CheckpointSpec(missing=("bias",))
+
+    def lenient(build, path, device):
+        module = build()
+        module.load_state_dict(torch.load(path, weights_only=True), strict=False)
+        return module
+
+    def on_meta(build, path, device):
+        with torch.device("meta"):
+            module = build()
+        module.load_state_dict(torch.load(path, weights_only=True), strict=False, assign=True)
+        return module
+
+    def unset(build, path, device):
+        module = on_meta(build, path, device)
+        module.bias = nn.Parameter(torch.empty(3))
+        return module
+
+    assert codes(linear, lenient, missing) == []
+    assert codes(linear, lenient, missing, promises=frozenset({"strict"})) == ["CKPT804"]
+    assert codes(linear, on_meta, missing) == ["CKPT303"]
+    assert codes(linear, unset, missing) == ["CKPT102"]
+
+
+def shrugs(build, path, device):
+    try:
+        return eager(build, path, device)
+    except Exception:
+        return build()
+
+
+@pytest.mark.parametrize("kind", list(DAMAGES))
+def test_of_damage_only_acceptance_counts_and_only_with_robust(kind):
+    damaged = CheckpointSpec(damage=Damage(kind))
+
+    def refuses_in_its_own_way(build, path, device):
+        raise SystemError("no")
+
+    assert codes(linear, shrugs, damaged) == []
+    assert codes(linear, shrugs, damaged, promises=frozenset({"robust"})) == ["CKPT805"]
+    assert codes(linear, refuses_in_its_own_way, damaged, promises=frozenset({"robust"})) == []
+
+
+def test_a_failure_need_not_be_an_exception():
+    class Aborted(BaseException):
+        pass
+
+    def aborts(build, path, device):
+        raise Aborted("like CheckpointException of torch.distributed.checkpoint")
+
+    assert codes(linear, aborts) == ["CKPT803"]
+
+
+# --- poison
+
+
+def test_uninitialised_memory_cannot_pass_for_the_right_bytes():
+    def zeros():
+        module = nn.Module()
+        module.register_buffer("zeros", torch.zeros(1000), persistent=False)
+        return module
+
+    def lucky(build, path, device):
+        module = build()
+        module.zeros = torch.empty(1000)  # fresh pages, full of the zeros that are wanted
+        return module
+
+    assert codes(zeros, lucky) == ["CKPT102"]
+
+
+def test_poison_is_on_during_the_load_only_and_its_warning_silenced():
+    seen = []
+
+    def looks(build, path, device):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return eager(build, path, device)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert codes(linear, looks) == []
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="this torch has no float4")
+def test_poison_is_off_for_float4_which_cannot_be_filled():
+    module = nn.Module()
+    module.register_buffer("packed", torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2))
+    structure = structure_of(module)
+    made, error = attempt(lambda: torch.empty(4, dtype=torch.float4_e2m1fn_x2), structure)
+    assert error is None
+    assert made.shape == (4,)
+
+
+# --- contents
+
+
+def test_contents_are_unlike_each_other_and_unlike_what_construction_gives():
+    for feature in FEATURES.values():
+        if feature.of != "module":
+            continue
+        plan = Plan()
+        feature.apply(plan, first)
+        spec = plan.module()
+        subject = Subject(spec.build)
+        state = state_of(subject.fresh, subject.structure, CheckpointSpec(ties="differ"))
+        seen = set()
+        for slot in subject.structure.saved:
+            entry = state[slot.name]
+            if not slot.numel:
+                continue
+            content = (entry.dtype, bytes(entry.reshape(-1).view(torch.uint8).tolist()))
+            assert content not in seen, f"{feature.name}: {slot.name}"
+            seen.add(content)
+            initial = subject.fresh.state_dict()[slot.name]
+            assert not torch.equal(
+                entry.reshape(-1).view(torch.uint8), initial.reshape(-1).view(torch.uint8)
+            ), f"{feature.name}: {slot.name}"
+
+
+def test_a_swap_of_two_tensors_shows():
+    def swaps(build, path, device):
+        module = eager(build, path, device)
+        a, b = module[0].weight.data.clone(), module[1].weight.data.clone()
+        module[0].weight.data, module[1].weight.data = b, a
+        return module
+
+    spec = ModuleSpec(
+        "Sequential",
+        children={
+            "0": ModuleSpec("Linear", {"in_features": 1, "out_features": 1}),
+            "1": ModuleSpec("Linear", {"in_features": 1, "out_features": 1}),
+        },
+    )
+    assert codes(spec.build, swaps) == ["CKPT101", "CKPT101"]
