@@ -6,7 +6,14 @@ Naming the plugin's module here as well would register it twice, and pytest woul
 from __future__ import annotations
 
 # Once, and before any test: a `pytester` run in this process drops the modules it was the first to
-# import, and torch cannot be imported a second time.
-import torch  # noqa: F401
+# import, and torch, its lazy parts included, cannot be imported a second time.
+import torch
+import torch._inductor.config
+import torch.distributed
+
+# import pytest_ckptload.conversion
+import pytest_ckptload.suite  # noqa: F401
+
+torch.empty(1, device="meta").normal_()
 
 pytest_plugins = ["pytester"]

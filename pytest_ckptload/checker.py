@@ -20,7 +20,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.contents import state_of, write
-from pytest_ckptload.finding import Finding
+from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import Build, Loader, Save
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.recipes import eager
@@ -110,7 +110,7 @@ class _Sample:
 
 def examine(
     case: Case, loader: Loader, device: torch.device, demands: Demands, subject: Subject | None = None
-) -> list[Finding]:
+) -> Verdict:
     """Every finding of ``loader`` on ``case``, in the order of codes, without side effects.
 
     ``subject`` makes the module where the case has none of its own.
@@ -132,7 +132,7 @@ def examine(
 
 def examine_file(
     path: Path, loader: Loader, device: torch.device, demands: Demands, subject: Subject
-) -> list[Finding]:
+) -> Verdict:
     """Every finding of ``loader`` on a given file, which is only read.
 
     Nothing is trained: a loader that maps the file shared would have it written to.
@@ -183,8 +183,9 @@ class _Examination:
     sample: _Sample
     reference_module: nn.Module | None = None
     findings: list[Finding] = field(default_factory=list)
+    refused: str | None = None
 
-    def run(self) -> list[Finding]:
+    def run(self) -> Verdict:
         with quiet():
             expect, reference = self._refer()
         written = self.sample.bytes()
@@ -210,7 +211,7 @@ class _Examination:
                     self.findings += train(loaded, reference, accused(self.findings))
                     trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
-        return self.findings
+        return Verdict(tuple(self.findings), reference is not None, self.refused)
 
     def _refer(self) -> tuple[str, nn.Module | None]:
         """What is to be expected of the load, and the eager module where there is one."""
@@ -226,6 +227,7 @@ class _Examination:
             module, error = self._attempt_eager(strict=False)
             if module is not None:
                 return "mismatch", module
+        self.refused = f"{type(error).__name__}: {error}"
         return "refusal", None
 
     def _attempt_eager(self, *, strict: bool) -> tuple[nn.Module | None, Exception | None]:

@@ -17,7 +17,7 @@ from torch import nn
 from pytest_ckptload import devices as device_names
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Demands, Subject, examine, examine_file, examine_loaded
-from pytest_ckptload.finding import CheckpointMismatch, Finding
+from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
 from pytest_ckptload.inputs import (
     check_features,
     check_loader,
@@ -33,6 +33,9 @@ from pytest_ckptload.rules import RULES
 from pytest_ckptload.search import Budget, Found, Outcome, search
 from pytest_ckptload.strategies import cases, covering
 from pytest_ckptload.zoo import FEATURES
+
+# Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
+__tracebackhide__ = True
 
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
@@ -61,13 +64,15 @@ class Defaults:
 class Report:
     """What a check that found nothing amounted to.
 
-    ``examples`` counts the cases over all devices, ``features`` how often each was in one. ``advice``
+    ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
+    because the reference itself refused them, ``features`` how often each was in one. ``advice``
     holds one finding for each rule that advises; ``allowed`` the reasons of allowances that were used.
     """
 
     loader: str
     devices: tuple[str, ...] = ()
     examples: int = 0
+    refused: int = 0
     features: dict[str, int] = field(default_factory=dict)
     advice: tuple[Finding, ...] = ()
     allowed: dict[str, str] = field(default_factory=dict)
@@ -76,6 +81,7 @@ class Report:
         """Count in what was seen on one device."""
         self.devices += (device,)
         self.examples += outcome.examples
+        self.refused += len(outcome.refused)
         for feature, count in outcome.features.items():
             self.features[feature] = self.features.get(feature, 0) + count
         known = {finding.code for finding in self.advice}
@@ -91,7 +97,7 @@ class _Target:
     """
 
     name: str
-    examine: Callable[[Case, torch.device], list[Finding]]
+    examine: Callable[[Case, torch.device], Verdict]
     allow: Allow
     subject: Subject | None = None
     subject_name: str = ""
@@ -165,7 +171,6 @@ class Checker:
             CheckpointMismatch: The loader does not; it carries ``findings`` and ``case``.
             TypeError, ValueError: An argument is not what it must be.
         """
-        __tracebackhide__ = True
         check_loader(loader)
         promises = check_names("promise", promises or self.defaults.promises, PROMISES)
         _check_consistent(build, checkpoint, save, semantics, dtype)
@@ -224,7 +229,6 @@ class Checker:
             CheckpointMismatch: The resumer does not; it carries ``findings`` and ``case``.
             TypeError, ValueError: An argument is not what it must be.
         """
-        __tracebackhide__ = True
         check_loader(resume, "build, make_optimizer, path, device")
         make = make_optimizer or adamw
         chosen, left_out = self._features(features, without, build is None)
@@ -251,7 +255,6 @@ class Checker:
             CheckpointMismatch: It is not; the error carries ``findings`` and ``case``.
             TypeError: ``module`` is no ``nn.Module``.
         """
-        __tracebackhide__ = True
         if not isinstance(module, nn.Module):
             raise TypeError(f"expected the loaded nn.Module, not a {type(module).__name__}")
         findings = examine_loaded(module, case)
@@ -263,9 +266,9 @@ class Checker:
     def _features(
         self, features: Sequence[str] | None, without: Sequence[str], generated: bool
     ) -> tuple[Sequence[str] | None, tuple[str, ...]]:
-        __tracebackhide__ = True
+        features, without = _names(features), _names(without) or ()
         chosen = features if features is not None else self.defaults.features
-        left_out = tuple(without) or self.defaults.without
+        left_out = without or self.defaults.without
         # Those of the command line are for every test: they need not fit each.
         check_features(features, without, generated=generated)
         return chosen, left_out
@@ -277,7 +280,6 @@ class Checker:
         max_examples: int | None,
     ) -> Report:
         """Search on each device; the first that fails ends it."""
-        __tracebackhide__ = True
         self._checks += 1
         if max_examples is not None and max_examples < 0:
             raise ValueError(f"max_examples={max_examples}: expected a whole number, 0 for none at random")
@@ -287,6 +289,13 @@ class Checker:
             report.add(str(device), outcome)
             if outcome.failure is not None:
                 raise self._mismatch(target, device, outcome)
+            if outcome.refused and not outcome.compared:
+                whose = f" for {target.subject_name}" if target.subject_name else ""
+                raise ValueError(
+                    f"nothing was judged: the reference itself loads none of the files{whose}; "
+                    f"the first error was {_first_line(outcome.refused[0])}; give a loader that can "
+                    "with reference="
+                )
         self.record(report)
         return report
 
@@ -365,6 +374,18 @@ def _allowing(allow: Mapping[str, str] | Allow) -> Allow:
     check_names("rule", allow, RULES)
     reasons = dict(allow)
     return lambda finding, case: reasons.get(finding.code)
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0]
+    return line if len(line) < 200 else line[:200] + "…"
+
+
+def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """One name is as good as a list of one."""
+    if names is None:
+        return None
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _names_of(half: str) -> tuple[str, ...]:

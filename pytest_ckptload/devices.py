@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
+# Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
+__tracebackhide__ = True
+
 __all__ = ["available", "named"]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_ckptload.case import Case
 
-__all__ = ["CheckpointMismatch", "Finding"]
+__all__ = ["CheckpointMismatch", "Finding", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """The finding as JSON-able data."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one case: its findings, and how far it could be judged.
+
+    ``compared`` says that there was a reference to compare with, ``refused`` is the error with which
+    the reference refused a file that is no damage of ours.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    compared: bool = False
+    refused: str | None = None
 
 
 class CheckpointMismatch(AssertionError):

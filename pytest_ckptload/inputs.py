@@ -26,6 +26,9 @@ from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.from_state import module_like
 from pytest_ckptload.zoo.structure import structure_of
 
+# Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
+__tracebackhide__ = True
+
 __all__ = [
     "check_features",
     "check_loader",
@@ -53,14 +56,13 @@ def check_features(
     """Raises ``ValueError`` for a name that is no feature, or that the module's owner alone decides."""
     check_names("feature", features or (), FEATURES)
     check_names("feature", without, FEATURES)
-    if features is not None and not isinstance(features, str):
-        fixed = [name for name in features if FEATURES[name].of == "module"]
-        if fixed and not generated:
-            own = [name for name, f in FEATURES.items() if f.of == "checkpoint"]
-            raise ValueError(
-                f"feature {fixed[0]!r} is one of modules, and the module is given: "
-                f"choose from {', '.join(own)}"
-            )
+    fixed = [name for name in features or () if FEATURES[name].of == "module"]
+    if fixed and not generated:
+        own = [name for name, f in FEATURES.items() if f.of == "checkpoint"]
+        raise ValueError(
+            f"feature {fixed[0]!r} is one of modules, and the module is given: "
+            f"choose from {', '.join(own)}"
+        )
 
 
 def check_loader(loader: Any, arguments: str = "build, path, device") -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Demands, Subject, accused, attempt, compare, folder, quiet, reference_of
 from pytest_ckptload.contents import state_of, write
-from pytest_ckptload.finding import Finding
+from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.recipes import eager_resume
@@ -52,19 +52,20 @@ def examine_resume(
     make_optimizer: MakeOptimizer,
     device: torch.device,
     subject: Subject | None = None,
-) -> list[Finding]:
+) -> Verdict:
     """Every finding of ``resume`` on a file that a short training of the case's module wrote.
 
     A case without a parameter that can be stepped has nothing to train, and none.
     """
     subject = Subject.of(case) if subject is None or case.module is not None else subject
     if not any(steppable(p) for p in subject.fresh.parameters()):
-        return []
+        return Verdict()
     with preserved(), folder() as where:
         path = where / "checkpoint.pt"
         payload = _trained(case, subject, make_optimizer)
         write(payload, path)
-        return _examine(subject, payload, resume, make_optimizer, path, device)
+        found = _examine(subject, payload, resume, make_optimizer, path, device)
+        return Verdict(tuple(found), compared=True)
 
 
 def _trained(case: Case, subject: Subject, make_optimizer: MakeOptimizer) -> dict[str, Any]:

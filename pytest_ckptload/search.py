@@ -19,11 +19,11 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.finding import Finding
+from pytest_ckptload.finding import Finding, Verdict
 
 __all__ = ["Budget", "Found", "Outcome", "search"]
 
-Examine = Callable[[Case], list[Finding]]
+Examine = Callable[[Case], Verdict]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Outcome:
 
     ``failure`` is the smallest case of the first rule that was broken, ``others`` one case for each
     other rule. ``advice`` holds one finding for each rule that advises, ``allowed`` the reasons of
-    allowances that were used, by code.
+    allowances that were used, by code. ``compared`` counts the cases that had a reference,
+    ``refused`` holds the reference's errors for files that it refused, which were not judged.
     """
 
     examples: int = 0
@@ -64,6 +65,8 @@ class Outcome:
     allowed: dict[str, str] = field(default_factory=dict)
     features: Counter[str] = field(default_factory=Counter)
     flaky: bool = False
+    compared: int = 0
+    refused: list[str] = field(default_factory=list)
 
 
 def search(
@@ -84,7 +87,11 @@ def search(
         outcome.examples += 1
         outcome.features.update(case.features)
         kept = []
-        for finding in examine(case):
+        verdict = examine(case)
+        outcome.compared += verdict.compared
+        if verdict.refused is not None:
+            outcome.refused.append(verdict.refused)
+        for finding in verdict.findings:
             reason = allow(finding, case)
             if reason is not None:
                 outcome.allowed[finding.code] = reason

@@ -135,15 +135,16 @@ def poisoned(*, fill: bool = True) -> Iterator[None]:
     It takes deterministic algorithms to have torch do so; their warnings are silenced, and nobody
     else's. ``fill=False`` leaves it out, for dtypes that cannot be filled.
     """
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     filled = torch.utils.deterministic.fill_uninitialized_memory
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # The same switch as use_deterministic_algorithms(True, warn_only=True), which imports
+        # Inductor besides, to tell it: a second, and another global to put back.
+        torch.set_deterministic_debug_mode("warn")
         torch.utils.deterministic.fill_uninitialized_memory = fill
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_deterministic_debug_mode(mode)
             torch.utils.deterministic.fill_uninitialized_memory = filled

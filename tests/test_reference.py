@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def codes(build, loader, checkpoint=None, **demands):
     """The codes of all findings of ``loader`` on a module of ``build`` and a checkpoint for it."""
     case = Case(None, checkpoint or CheckpointSpec())
-    return [f.code for f in examine(case, loader, CPU, Demands(**demands), Subject(build))]
+    return [f.code for f in examine(case, loader, CPU, Demands(**demands), Subject(build)).findings]
 
 
 def loads(change=lambda name, tensor: tensor):

@@ -1,87 +1,25 @@
 """What a script asserts: for each rule, lines of Python that hold where the rule does.
 
-Apart from the script because it follows the rules, and grows with them. The lines speak of ``loaded``,
-what the loader gave, ``expected``, the same loaded eagerly, ``state``, what the file holds, and ``path``.
-Rules that no short line can check stand in ``WITHOUT``, with the reason; for them, and for rules that a
-plugin brings along, the script ends in an error that says where to look.
+Apart from the script because it follows the rules, and grows with them. The lines speak of
+``loaded``, what the loader gave, ``expected``, the same loaded eagerly, ``state``, what the file
+holds, and ``path``. Rules that no short line can check stand in ``WITHOUT``, with the reason; for
+them, and for rules that a plugin brings along, the script ends in an error that says where to look.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
-from torch import nn
 
-from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Finding
-from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.report.quoting import literal
-from pytest_ckptload.zoo.structure import Slot, structure_of
+from pytest_ckptload.report.scene import Scene
 
-__all__ = ["ASSERTIONS", "WITHOUT", "Scene", "assertion_lines"]
+__all__ = ["ASSERTIONS", "WITHOUT", "assertion_lines"]
 
 _WIDTH = 96
-
-
-@dataclass
-class Scene:
-    """What an assertion may depend on: the case, a fresh module of it, and the dtype of a cast."""
-
-    case: Case
-    module: nn.Module | None
-    dtype: torch.dtype | None = None
-
-    @cached_property
-    def fresh(self) -> Observation | None:
-        return None if self.module is None else observe(self.module)
-
-    @cached_property
-    def slots(self) -> dict[str, Slot]:
-        saved = () if self.module is None else structure_of(self.module).saved
-        return {slot.name: slot for slot in saved}
-
-    def kind(self, name: str) -> str:
-        """The kind of the tensor ``name`` in a fresh module."""
-        place = None if self.fresh is None else self.fresh.places.get(name)
-        return "parameter" if place is None else place.kind
-
-    def in_file(self, name: str) -> bool:
-        """Whether the file says the value of ``name``, and no code of the module's own."""
-        if self.fresh is None:
-            return True
-        if name not in self.slots or name in self.case.checkpoint.missing:
-            return False
-        woven = any(name in pair for pair in self.fresh.overlaps)
-        differ = self.case.checkpoint.ties == "differ" and len(self.fresh.groups[name]) > 1
-        return not woven and not differ and not name.startswith(tuple(self.fresh.customised))
-
-    def converted(self, name: str) -> bool:
-        """Whether the value in the file may have to be converted."""
-        spec = self.case.checkpoint.tensors.get(name)
-        slot = self.slots.get(name)
-        drifted = spec is not None and spec.dtype is not None
-        return drifted or (self.dtype is not None and (slot is None or slot.dtype != self.dtype))
-
-    def at(self, name: str, root: str = "loaded") -> str:
-        """The expression for the tensor or module called ``name`` in a finding."""
-        path, bracket, rest = name.partition("[")
-        module, expression = self.module, root
-        for part in path.split(".") if path else ():
-            indexed = isinstance(module, nn.Sequential | nn.ModuleList) or module is None
-            if part.isdigit() and indexed:
-                expression += f"[{part}]"
-            elif isinstance(module, nn.ModuleDict):
-                expression += f"[{literal(part)}]"
-            elif part.isidentifier():
-                expression += f".{part}"
-            else:
-                expression = f"getattr({expression}, {literal(part)})"
-            module = getattr(module, part, None) if module is not None else None
-        return expression + bracket + rest
 
 
 Lines = Callable[[Finding, Scene], list[str]]
@@ -146,7 +84,7 @@ def _same_as_expected(what: str) -> Lines:
 
 
 def _of_file_or_module(what: str) -> Lines:
-    """Assert that a property is the file's or the module's, or the one of them that was asked for."""
+    """Assert that a property is the file's or the module's, or the one that was asked for."""
 
     def lines(finding: Finding, scene: Scene) -> list[str]:
         name = finding.names[0]
@@ -174,8 +112,8 @@ def _values(finding: Finding, scene: Scene) -> list[str]:
     saved = f"state[{literal(name)}]"
     if scene.in_file(name) and scene.converted(name):
         return _short(
-            "wanted = ({saved}, {right})\n"
-            "assert any(torch.equal(bits({left}), bits(value.to({left}.dtype))) for value in wanted)",
+            "wanted = [value.to({left}.dtype) for value in ({saved}, {right})]\n"
+            "assert any(torch.equal(bits({left}), bits(value)) for value in wanted)",
             left=left,
             right=right,
             saved=saved,
@@ -203,6 +141,8 @@ _HELD = (
 
 def _name_missing(finding: Finding, scene: Scene) -> list[str]:
     name = finding.names[0]
+    if finding.place == "the module":  # which is another, and has none of the names
+        name = next(iter(scene.fresh.places if scene.fresh else ()), name)
     if scene.kind(name) != "attribute":
         return [*_HELD, f"assert {literal(name)} in held"]
     path, bracket, key = name.partition("[")

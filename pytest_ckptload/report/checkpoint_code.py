@@ -1,11 +1,12 @@
 """The checkpoint of a case as lines of Python that write the same bytes.
 
-Apart from the script because it is about tensors as text: numbers where they come back exactly, bytes
-where they do not, and the pattern they were made by where there are too many to read.
+Apart from the script because it is about tensors as text: numbers where they come back exactly,
+bytes where they do not, and the pattern they were made by where there are too many to read.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -29,13 +30,13 @@ _WIDTH = 96
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def checkpoint_lines(case: Case, module: nn.Module | None) -> list[str]:
-    """Lines that make ``state``, what the case's checkpoint holds, with the help of ``build``.
+def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build") -> list[str]:
+    """Lines that make ``state``, what the case's checkpoint holds, with the help of ``build()``.
 
     ``module`` is a fresh one of the case. Without it only the pattern can be given, and a remark on
     how the case departs from it. Some lines take ``contents.fill`` to be there.
     """
-    lines = ["state = build().state_dict()"]
+    lines = [f"state = {build}().state_dict()"]
     if module is None:
         lines += _loop([None], numbered=True, guarded=True)
         if case.checkpoint != CheckpointSpec():
@@ -129,8 +130,8 @@ class _Contents:
         if tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
             index, patches = found
             yield f"{target} = fill({literal(tuple(tensor.shape))}, {tensor.dtype}, {index})"
-            integer = _INTEGERS[tensor.dtype.itemsize]
             for place in patches:
+                integer = _INTEGERS[tensor.dtype.itemsize]
                 bits = hex(int(tensor.view(-1).view(integer)[place]))
                 yield f"{target}.view(-1).view({integer})[{place}] = {bits}"
         else:
@@ -139,11 +140,13 @@ class _Contents:
     def _pattern(self, tensor: torch.Tensor) -> tuple[int, list[int]] | None:
         """The index of the pattern of ``tensor``, and the places where it departs from that."""
         integer = _INTEGERS[min(8, tensor.dtype.itemsize)]
+        # Where a value was put on top of the pattern, it is a single one.
+        few = min(_MOST_PATCHES, tensor.numel() // 8) if tensor.is_floating_point() else 0
         near = range(self.last + 1, self.last + 5)
         for index in (*near, *range(4 * len(self.plain))):
             pattern = fill(tuple(tensor.shape), tensor.dtype, index)
             unlike = tensor.reshape(-1).view(integer) != pattern.reshape(-1).view(integer)
-            if int(unlike.sum()) <= min(_MOST_PATCHES, tensor.numel() // 8):
+            if int(unlike.sum()) <= few:
                 self.last = index
                 return index, [int(place) for place in unlike.nonzero()]
         return None
@@ -178,14 +181,22 @@ def _expression(tensor: torch.Tensor) -> str:
     """An expression whose value has the dtype, the shape and every bit of ``tensor``."""
     dtype = "" if tensor.dtype in _IMPLIED else f", dtype={tensor.dtype}"
     if not tensor.numel():
-        return f"torch.empty({literal(tuple(tensor.shape))}{dtype})"
-    if tensor.numel() <= _MOST_NUMBERS:
-        text = f"torch.tensor({_numbers(tensor.tolist(), tensor.dtype)}{dtype})"
-        if _same(eval(text, {"torch": torch}), tensor):
-            return text
+        return f"torch.empty({literal(tuple(tensor.shape))}, dtype={tensor.dtype})"
+    if tensor.numel() <= _MOST_NUMBERS and (text := _exactly(tensor, dtype)) is not None:
+        return text
     data = bytes(tensor.reshape(-1).view(torch.uint8).tolist()).hex()
     shape = "" if tensor.dim() == 1 else f".reshape({_listed(tensor.shape) or '()'})"
     return f'torch.frombuffer(bytearray.fromhex("{data}"), dtype={tensor.dtype}){shape}'
+
+
+def _exactly(tensor: torch.Tensor, dtype: str) -> str | None:
+    """The tensor as a list of numbers, where these come back as the same bytes."""
+    try:
+        text = f"torch.tensor({_numbers(tensor.tolist(), tensor.dtype)}{dtype})"
+        same = _same(eval(text, {"torch": torch}), tensor)
+    except RuntimeError:  # packed dtypes have no numbers
+        return None
+    return text if same else None
 
 
 # Dtypes that torch.tensor gives a list of such numbers by itself.
@@ -197,8 +208,8 @@ def _numbers(value: Any, dtype: torch.dtype) -> str:
         return "[" + ", ".join(_numbers(item, dtype) for item in value) + "]"
     if not isinstance(value, float):
         return repr(value)
-    if value - value != 0:
-        return f"torch.{value}" if value == value and value > 0 else repr(value)
+    if not math.isfinite(value):
+        return "-torch.inf" if value < 0 else f"torch.{value}"
     # The fewest digits that come back as the same number.
     for digits in range(1, 17):
         text = repr(float(f"{value:.{digits}g}"))

@@ -1,12 +1,13 @@
 """A stand-alone script for a case: it needs nothing but torch, and shows the failure.
 
-Apart from the texts because it is a program: it makes the module by calls, the checkpoint by values,
-quotes the source of whatever else it needs, loads both ways, and asserts what should hold.
+Apart from the texts because it is a program: it makes the module by calls and the checkpoint by
+values, quotes the source of whatever else it needs, loads, and asserts what should hold.
 """
 
 from __future__ import annotations
 
-import inspect
+import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,10 +19,11 @@ from pytest_ckptload.case import Case, ModuleSpec
 from pytest_ckptload.contents import fill
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, loader_name
-from pytest_ckptload.report.assertions import Scene, assertion_lines
+from pytest_ckptload.report.assertions import assertion_lines
 from pytest_ckptload.report.checkpoint_code import checkpoint_lines, damage_lines
-from pytest_ckptload.report.quoting import Import, Quoter, Unquotable, literal
-from pytest_ckptload.report.sources import imports_text, names_in
+from pytest_ckptload.report.quoting import Quoter, literal
+from pytest_ckptload.report.scene import Scene
+from pytest_ckptload.report.sources import Import, Unquotable, imports_text, names_in
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.zoo import factory, seeded
 
@@ -30,23 +32,24 @@ __all__ = ["script"]
 _WIDTH = 96
 
 # What the script calls its own: nothing that is quoted may be called the same.
-_RESERVED = frozenset(
-    "before bits build data expected first folder fresh held index indices left loaded name nn "
-    "parameter parameters path right saved second state storage tensor value wanted written".split()
-)
+_NAMES = """
+    before bits build data expected first folder held index indices left loaded name parameter
+    parameters path right saved second state storage tensor value wanted written your_loader
+"""
+_RESERVED = frozenset(_NAMES.split())
 
-_OWN_IMPORTS: dict[str, Import] = {
-    "tempfile": ("tempfile", None, "tempfile"),
+_OWN_IMPORTS: Mapping[str, Import] = {
     "Path": ("pathlib", "Path", "Path"),
-    "torch": ("torch", None, "torch"),
     "nn": ("torch", "nn", "nn"),
+    "tempfile": ("tempfile", None, "tempfile"),
+    "torch": ("torch", None, "torch"),
 }
 
 # The recipes look for a state dict anywhere in a file: here it is the file.
 _INSTEAD = {
     ("pytest_ckptload.recipes.eager", "state_dict_in"): (
         "def state_dict_in(payload: object) -> object:\n"
-        "    return payload  # the file holds nothing but the state dict"
+        "    return payload  # the file holds the state dict and nothing else"
     )
 }
 
@@ -56,8 +59,8 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     return plain.view(-1).view(torch.uint8)'''
 
-# Rules about memory that nobody wrote to, or wrote to in part.
-_POISONED = ("CKPT101", "CKPT102")
+# Rules about memory that nobody wrote to, or that was written to in part.
+_POISONED = {"CKPT101", "CKPT102"}
 
 
 def script(
@@ -71,9 +74,9 @@ def script(
 ) -> str:
     """A program that writes the case's checkpoint, loads it both ways, and asserts what was found.
 
-    ``dtype`` is the one the loader casts to, ``build`` the factory of the user's own module, where the
-    case has none. A loader or factory that can be neither quoted nor imported is left as a function
-    to be filled in.
+    ``dtype`` is the one the loader casts to, ``device`` the one it loads on: the CPU, if left out.
+    ``build`` is the factory of the user's own module, where the case has none. What can be neither
+    quoted nor imported, a closure say, is left as a function to be filled in.
     """
     return _Script(case, findings, loader, dtype, build, device or torch.device("cpu")).text()
 
@@ -94,48 +97,182 @@ class _Script:
         self.findings = findings
         self.loader = loader
         self.dtype = dtype
-        self.device = literal(device)
         self.given = build
-        # A user's factory may well be called build.
-        own = "fresh" if case.module is None and loader_name(build or script) == "build" else "build"
-        self.build = own
-        self.quoter = Quoter(_RESERVED - {"build"} | {own}, _INSTEAD)
-        self.codes = {finding.code for finding in findings}
+        self.device = device
+        # A user's own factory may well be called build.
+        self.build = "build" if build is None or loader_name(build) != "build" else "fresh"
+        reserved = _RESERVED - {"build"} | {self.build}
+        self.quoter = Quoter(reserved, _OWN_IMPORTS.values(), _INSTEAD)
 
     def text(self) -> str:
         """The whole program."""
         module = self._fresh()
-        factory = self._factory()
-        checkpoint = [
-            line.replace("build()", f"{self.build}()", 1)
-            for line in checkpoint_lines(self.case, module)
-        ]
-        asserted = assertion_lines(self.findings, Scene(self.case, module, self.dtype))
+        checkpoint = checkpoint_lines(self.case, module, self.build)
+        # Our own comes first: where a user's function is called the same, that one is imported.
         if any("fill(" in line for line in checkpoint):
             self.quoter.quote(fill)
-        helpers = self.quoter.take()
+        blocks = self._factory()
+        asserted = assertion_lines(self.findings, Scene(self.case, module, self.dtype))
         if any("bits(" in line for line in asserted):
-            helpers.append(_BITS)
-        call = self._call()
+            blocks.append(_BITS)
+        call = self._call(blocks)
         main = [*checkpoint, *self._file(asserted), *self._loads(call, asserted), *asserted]
-        blocks = [*factory, *helpers, *self.quoter.take(), "\n".join(main)]
-        body = "\n\n\n".join(blocks)
-        imports = self.quoter.imports | {
-            _OWN_IMPORTS[name] for name in names_in(body) & set(_OWN_IMPORTS)
-        }
+        body = "\n\n\n".join([*blocks, "\n".join(main)])
+        own = {_OWN_IMPORTS[name] for name in names_in(body) & set(_OWN_IMPORTS)}
+        imports = self.quoter.imports | own
         head = [self._title(imports), "from __future__ import annotations", imports_text(imports)]
+        if self.quoter.constants:
+            head.append("\n".join(self.quoter.constants))
         return "\n\n".join(head) + "\n\n\n" + body + "\n"
 
     def _title(self, imports: set[Import]) -> str:
-        codes = list(dict.fromkeys(f"{f.code} {f.rule}" for f in self.findings))
+        codes = dict.fromkeys(f"{f.code} {f.rule}" for f in self.findings)
         features = ", ".join(self.case.features)
         on = f"a case with {features}" if features else "a plain case"
-        lines = [f"{' and '.join(codes)}: {loader_name(self.loader)} on {on}."]
-        if self.findings and self.findings[0].code in RULES:
-            lines.append(RULES[self.findings[0].code].statement)
-        others = {module.partition(".")[0] for module, _, _ in imports} - {"torch"}
-        import sys
-        needed = sorted(others - set(sys.stdlib_module_names))
-        lines.append(f"It takes {' and '.join(['torch', *needed])} to run, and ends in an error.")
-        text = "\n\n".join([lines[0], "\n".join(lines[1:])])
-        return f'"""{text}\n"""'.replace("\\", "\\\\")
+        foreign = {module.partition(".")[0] for module, _, _ in imports} - sys.stdlib_module_names
+        needs = " and ".join(["torch", *sorted(foreign - {"torch"})])
+        said = [RULES[f.code].statement for f in self.findings[:1] if f.code in RULES]
+        said.append(f"It needs {needs}, and ends in an error as long as that does not hold.")
+        what = f"{', '.join(codes)}: " if codes else ""
+        first = textwrap.fill(f"{what}{loader_name(self.loader)} on {on}.", _WIDTH)
+        rest = textwrap.fill(" ".join(said), _WIDTH)
+        return f'"""{first}\n\n{rest}\n"""'
+
+    def _fresh(self) -> nn.Module | None:
+        if self.case.module is not None:
+            return self.case.build()
+        if self.given is None:
+            return None
+        with seeded(self.case.seed):
+            return self.given()
+
+    def _factory(self) -> list[str]:
+        """The definition of ``build`` after those that it takes."""
+        try:
+            body = self._given() if self.case.module is None else self._generated(self.case.module)
+        except Unquotable:
+            body = ['raise SystemExit("put your own module factory here")']
+        else:
+            body.insert(0, f"torch.manual_seed({self.case.seed})")
+        inner = textwrap.indent("\n".join(body), "    ")
+        return [*self.quoter.take(), f"def {self.build}() -> nn.Module:\n{inner}"]
+
+    def _given(self) -> list[str]:
+        if self.given is None:
+            raise Unquotable("the factory is not known")
+        return [f"return {self._called(self.given)}"]
+
+    def _generated(self, spec: ModuleSpec) -> list[str]:
+        call = self._module(spec, 11)
+        edits = [
+            f"{self.quoter.quote(factory(edit.function))}"
+            f"({', '.join([target, *_keywords(edit.kwargs)])})"
+            for target, part in _parts(spec, "module")
+            for edit in part.edits
+        ]
+        return [f"module = {call}", *edits, "return module"] if edits else [f"return {call}"]
+
+    def _module(self, spec: ModuleSpec, indent: int) -> str:
+        name = self.quoter.quote(factory(spec.factory))
+        children = [self._module(child, indent + 4) for child in spec.children.values()]
+        if spec.factory == "ModuleList":
+            return _wrapped(f"{name}([", children, "])", indent)
+        if spec.factory == "ModuleDict":
+            pairs = zip(spec.children, children, strict=True)
+            items = [f"{literal(key)}: {child}" for key, child in pairs]
+            return _wrapped(f"{name}({{", items, "})", indent)
+        return _wrapped(f"{name}(", children or _keywords(spec.kwargs), ")", indent)
+
+    def _call(self, blocks: list[str]) -> str:
+        """The call of the loader; the definitions that it takes are appended to ``blocks``."""
+        arguments = [self.build, "path", literal(self.device)]
+        try:
+            call = self._called(self.loader, arguments)
+        except Unquotable:
+            blocks.append(
+                "def your_loader(build, path, device):\n"
+                '    raise SystemExit("put your loader here")'
+            )
+            call = f"your_loader({', '.join(arguments)})"
+        blocks += self.quoter.take()
+        return call
+
+    def _called(self, function: Callable[..., Any], arguments: Sequence[str] = ()) -> str:
+        """A call of ``function``. Raises ``Unquotable`` where it cannot be written down."""
+        before: list[str] = []
+        after: list[str] = []
+        if isinstance(function, partial):
+            before = [self._value(value) for value in function.args]
+            after = [f"{name}={self._value(v)}" for name, v in function.keywords.items()]
+            function = function.func
+        return f"{self.quoter.quote(function)}({', '.join([*before, *arguments, *after])})"
+
+    def _value(self, value: Any) -> str:
+        return self.quoter.quote(value) if callable(value) else literal(value)
+
+    def _file(self, asserted: Sequence[str]) -> Iterator[str]:
+        yield ""
+        yield "folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)"
+        yield 'path = Path(folder.name, "checkpoint.pt")'
+        yield "torch.save(state, path)"
+        if self.case.checkpoint.damage is not None:
+            yield from damage_lines(self.case.checkpoint.damage)
+        if any("written" in _code(line) for line in asserted):
+            yield "written = path.read_bytes()"
+
+    def _loads(self, call: str, asserted: Sequence[str]) -> Iterator[str]:
+        codes = {finding.code for finding in self.findings}
+        yield ""
+        if codes & _POISONED:
+            yield "# Has torch fill new memory with NaN, or with the greatest integer."
+            yield "torch.use_deterministic_algorithms(True, warn_only=True)"
+        if "CKPT803" in codes or any("expected" in _code(line) for line in asserted):
+            yield from self._eager()
+        if codes & {"CKPT804", "CKPT805"}:
+            yield "# This should raise."
+        elif "CKPT803" in codes:
+            yield "# This raises, and should not: loading eagerly did not."
+        yield f"loaded = {call}"
+        if codes & _POISONED:
+            yield "torch.use_deterministic_algorithms(False)"
+
+    def _eager(self) -> Iterator[str]:
+        spec = self.case.checkpoint
+        place = "" if self.device.type == "cpu" else f".to({literal(self.device)})"
+        where = literal(str(self.device))
+        yield f"expected = {self.build}(){place}"
+        yield f"saved = torch.load(path, map_location={where}, weights_only=True, mmap=False)"
+        strict = ", strict=False" if spec.missing or spec.extra else ""
+        yield f"expected.load_state_dict(saved{strict})"
+        if self.dtype is not None:
+            yield f"expected.to({self.dtype})"
+
+
+def _code(line: str) -> str:
+    return "" if line.startswith("#") else line
+
+
+def _parts(spec: ModuleSpec, path: str) -> Iterator[tuple[str, ModuleSpec]]:
+    """Every part of a module with the expression for it, in the order in which they are built."""
+    for index, (name, child) in enumerate(spec.children.items()):
+        step = literal(name) if spec.factory == "ModuleDict" else index
+        yield from _parts(child, f"{path}[{step}]")
+    yield path, spec
+
+
+def _keywords(kwargs: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name}=torch.{value}"
+        if name == "dtype" and isinstance(value, str)
+        else f"{name}={literal(value)}"
+        for name, value in kwargs.items()
+    ]
+
+
+def _wrapped(opening: str, items: Sequence[str], closing: str, indent: int) -> str:
+    """A call on one line, or each argument on its own line where that is too long."""
+    line = opening + ", ".join(items) + closing
+    if len(line) + indent <= _WIDTH and "\n" not in line:
+        return line
+    inner = textwrap.indent(",\n".join(items), "    ")
+    return f"{opening}\n{inner},\n{closing}"

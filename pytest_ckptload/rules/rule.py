@@ -65,7 +65,7 @@ class Rule:
 
 
 RULES: dict[str, Rule] = {}
-"""Every rule by its code."""
+"""Every rule by its code, in their order."""
 
 
 def rule(
@@ -89,6 +89,8 @@ def rule(
         RULES[code] = Rule(
             code, name, on, statement, explanation, cause, fix, references, find, advice, example
         )
+        for earlier in sorted(RULES):  # whatever the order of imports
+            RULES[earlier] = RULES.pop(earlier)
         return find
 
     return register
@@ -96,8 +98,9 @@ def rule(
 
 def judge(facts: object) -> list[Finding]:
     """All findings of all rules that speak about this kind of facts, in the order of codes."""
-    found = []
-    for code in sorted(RULES):
-        if isinstance(facts, RULES[code].on):
-            found += RULES[code].findings(facts)
-    return found
+    return [
+        finding
+        for known in RULES.values()
+        if isinstance(facts, known.on)
+        for finding in known.findings(facts)
+    ]

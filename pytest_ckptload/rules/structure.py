@@ -21,9 +21,23 @@ __all__: list[str] = []
     references=("pytorch/pytorch#123625", "huggingface/transformers#31970"),
 )
 def name_missing(c: Comparison) -> Iterator[Broken]:
+    if _another_module(c):
+        mine, wanted = list(c.actual.places), list(c.reference.eager.places)
+        yield Broken("the module", f"another module: it has {_listed(mine)}, not {_listed(wanted)}")
+        return
     for name, eager in c.reference.eager.places.items():
         if name not in c.actual.places:
             yield Broken(name, f"the loaded module has no {eager.kind} of this name")
+
+
+def _another_module(c: Comparison) -> bool:
+    wanted = c.reference.eager.places
+    return bool(wanted) and not any(name in c.actual.places for name in wanted)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:4]) or "no tensor"
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
 @rule(
@@ -40,6 +54,8 @@ def name_missing(c: Comparison) -> Iterator[Broken]:
     references=("pytorch/pytorch#123625",),
 )
 def name_extra(c: Comparison) -> Iterator[Broken]:
+    if _another_module(c):
+        return
     for name, place in c.actual.places.items():
         if name not in c.reference.eager.places and place.kind != "attribute":
             yield Broken(name, f"a {place.kind} that the eager module does not have")

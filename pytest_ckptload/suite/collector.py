@@ -15,7 +15,7 @@ from pytest_ckptload import devices
 from pytest_ckptload.checks import Checker
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for
-from pytest_ckptload.inputs import check_loader, check_names, imported
+from pytest_ckptload.inputs import check_loader, check_names, given_case, imported
 from pytest_ckptload.loader import Loader, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
@@ -34,6 +34,11 @@ class SuitePlugin:
         self.settings = config.stash[SETTINGS]
         self.selected = selected
         self.tests = list(_tests(config, self.settings))
+        for node in selected:
+            if not any(_within(_nodeid(test), node) for test in self.tests):
+                raise pytest.UsageError(
+                    f"there is no test {node}; --ckptload --collect-only -q lists them all"
+                )
 
     def describe(self) -> str:
         """What joined, for the header."""
@@ -75,6 +80,8 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
             name.partition(":")[2]: imported("--ckptload-model", name) for name in settings.models
         }
         loaders, recipes = _loaders(config, settings)
+        if settings.replay is not None:
+            given_case(settings.replay, config.invocation_params.dir)
         chosen = subjects(
             loaders, recipes=recipes, torch_version=importlib.metadata.version("torch")
         )
@@ -142,10 +149,15 @@ class _LoaderTests(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item]:
         for test in self.tests:
-            item = _SuiteItem.from_parent(self, name=test.name)
+            # Spelt out: from the parent's, pytest would take the device for part of the name.
+            item = _SuiteItem.from_parent(self, name=test.name, nodeid=_nodeid(test))
             item.test = test
             if not self.selected or any(_within(item.nodeid, node) for node in self.selected):
                 yield item
+
+
+def _nodeid(test: SuiteTest) -> str:
+    return f"{ROOT}::{test.subject.name}::{test.name}"
 
 
 def _within(nodeid: str, selected: str) -> bool:

@@ -1,0 +1,185 @@
+"""Tests that ask for generated cases in their signature, made into Hypothesis tests.
+
+Apart from the plugin and the fixtures because it needs torch and Hypothesis: it is imported when the
+first such test is collected. What is drawn is data, so that Hypothesis prints and shrinks data; a
+wrapper around the user's function makes it real for one example, and clears up after it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import seed as with_seed
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
+
+from pytest_ckptload.case import Case, CheckpointSpec
+from pytest_ckptload.checker import folder, quiet
+from pytest_ckptload.checks import Defaults
+from pytest_ckptload.fixtures import PREPARE, checker_for
+from pytest_ckptload.report.text import replay_command
+from pytest_ckptload.strategies.cases import REFUSED, cases, selected
+from pytest_ckptload.torch_state import preserved
+from pytest_ckptload.written import WrittenCase
+from pytest_ckptload.zoo import seeded
+
+__all__ = ["converted"]
+
+_GIVEN: Mapping[str, Callable[[WrittenCase], Any]] = {
+    "ckptload_case": lambda written: written,
+    "ckptload_module": lambda written: written.build(),
+    "ckptload_checkpoint": lambda written: written.path,
+}
+"""What a test gets for each of the names that it may ask for."""
+
+
+def converted(made: list[pytest.Function]) -> list[pytest.Function]:
+    """The items to use instead of those that pytest made of one function: Hypothesis tests.
+
+    Those that pytest made come back where the function does not ask for a case itself, or has
+    ``@given`` already: there the placeholder fixture tells what is wrong.
+    """
+    first = made[0]
+    function = first.function
+    names = [name for name in _argument_names(first) if name in _GIVEN and _is_ours(first, name)]
+    if not names or getattr(function, "is_hypothesis_test", False):
+        return made
+    # Markers may still be added: what is really drawn, and how, is settled when the test is set up.
+    stub = given(**{name: st.none() for name in names})(function)
+    collector: Any = first.parent
+    items: list[pytest.Function] = list(collector._genfunctions(first.originalname, stub))
+    for item in items:
+        item.stash[PREPARE] = functools.partial(_prepare, item, function, names)
+        _put(item, stub)
+    return items
+
+
+def _argument_names(item: pytest.Function) -> Sequence[str]:
+    return item._fixtureinfo.argnames
+
+
+def _is_ours(item: pytest.Function, name: str) -> bool:
+    """Whether ``name`` is the placeholder: neither parametrized nor overridden by the user."""
+    definitions = item._fixtureinfo.name2fixturedefs.get(name)
+    return bool(definitions) and definitions[-1].func.__module__ == "pytest_ckptload.fixtures"
+
+
+def _put(item: pytest.Function, test: Callable[..., Any]) -> None:
+    """Have the item run ``test``.
+
+    The class or module keeps the user's function: other classes may inherit it, or call it.
+    """
+    owner = getattr(item.obj, "__self__", None)
+    item.obj = test if owner is None else types.MethodType(test, owner)
+
+
+def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequence[str]) -> None:
+    """Give the item the Hypothesis test that its markers and the command line ask for."""
+    problem = _problem(item, function, names[0])
+    if problem is not None:
+        pytest.fail(problem, pytrace=False)
+    try:
+        defaults = checker_for(item).defaults
+        drawn = st.shared(_strategy(defaults, names), key="ckptload")
+        strategies = dict.fromkeys(names, drawn)
+    except (InvalidArgument, ValueError) as error:
+        pytest.fail(str(error), pytrace=False)
+    test: Any = given(**strategies)(function)
+    # Hypothesis' own pytest plugin sets these two private attributes as well.
+    test._hypothesis_internal_use_settings = _settings(function, defaults)
+    if defaults.seed is not None and defaults.replay is None:
+        test = with_seed(defaults.seed)(test)
+    inner: Any = _made_real(item, function, names)
+    inner._hypothesis_internal_add_digest = item.nodeid.encode()
+    test.hypothesis.inner_test = inner
+    _put(item, test)
+
+
+def _problem(item: pytest.Function, function: Callable[..., Any], name: str) -> str | None:
+    """Why this test cannot be a Hypothesis test over cases."""
+    if inspect.iscoroutinefunction(function):
+        return f"{name} is for tests that are plain functions, and this one is async"
+    own = getattr(function, "_hypothesis_internal_use_settings", settings.default)
+    if HealthCheck.function_scoped_fixture in own.suppress_health_check:
+        return None
+    info, manager = item._fixtureinfo, item.session._fixturemanager
+    for asked in info.argnames:
+        known = manager.getfixturedefs(asked, item) or ()
+        used = info.name2fixturedefs.get(asked, [None])[-1]
+        # What no fixture provides is a parameter of `parametrize`, the same for all examples.
+        if used is not None and used in known and used.scope == "function":
+            return (
+                f"{name} makes this test run once for each generated example, but {asked} is "
+                "function-scoped: it would be set up for the first alone. Use a fixture of wider "
+                "scope (tmp_path_factory for tmp_path), or draw inside of the test, in a function "
+                f"with @given({_STRATEGIES[name]})"
+            )
+    return None
+
+
+_STRATEGIES = {
+    "ckptload_case": "pytest_ckptload.strategies.cases()",
+    "ckptload_module": "pytest_ckptload.strategies.modules()",
+    "ckptload_checkpoint": "pytest_ckptload.strategies.cases()",
+}
+
+
+def _strategy(defaults: Defaults, names: Sequence[str]) -> st.SearchStrategy[Case]:
+    """The loadable cases that the test is to see."""
+    if defaults.replay is not None:
+        if defaults.replay.module is None:
+            raise ValueError("this case was made for a given build=: replay it in the test it comes from")
+        return st.just(defaults.replay)
+    features = selected(defaults.features, defaults.without)
+    if set(names) == {"ckptload_module"}:
+        of_module = [feature.name for feature in features if feature.of == "module"]
+        return cases(features=of_module).map(lambda c: replace(c, checkpoint=CheckpointSpec()))
+    return cases(features=[f.name for f in features if f.name not in REFUSED])
+
+
+def _settings(function: Callable[..., Any], defaults: Defaults) -> settings:
+    """The test's settings: what its own ``@settings`` says comes first, then marker and options."""
+    profile = settings.default
+    assert profile is not None
+    own: settings = getattr(function, "_hypothesis_internal_use_settings", None) or profile
+    changes: dict[str, Any] = {}
+    if defaults.replay is not None:
+        changes = {"max_examples": 1, "phases": [Phase.generate], "database": None}
+    elif defaults.max_examples is not None and own.max_examples == profile.max_examples:
+        changes["max_examples"] = defaults.max_examples
+    if not defaults.shrink:
+        changes.setdefault("phases", [p for p in own.phases if p not in (Phase.shrink, Phase.explain)])
+    if own.deadline == profile.deadline:
+        changes["deadline"] = None
+    return settings(own, **changes)
+
+
+def _made_real(
+    item: pytest.Function, function: Callable[..., Any], names: Sequence[str]
+) -> Callable[..., Any]:
+    """``function`` for one example: takes a case by each of the ``names``, gives it what it asked for."""
+
+    @functools.wraps(function)
+    def test(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        case = kwargs[names[0]]
+        try:
+            # Seeded for what the test itself draws to be the same in a replay, but not like the
+            # module: else a loader that initialises anew would hit upon the eager module's values.
+            with preserved(), folder() as where, seeded(case.seed + 1):
+                with quiet():
+                    written = WrittenCase.of(case, where)
+                    kwargs |= {name: _GIVEN[name](written) for name in names}
+                return function(*args, **kwargs)
+        except BaseException:
+            note(f"Replay it with:\n  {replay_command(item.nodeid, (), case)}")
+            raise
+
+    return test

@@ -1,0 +1,814 @@
+"""The stand-alone script: with torch alone it shows what was found, and what it quotes is whole.
+
+Running each script in a process of its own would take two seconds of importing torch: all of them
+run in one, each in a fresh namespace, where this package cannot be imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
+from pytest_ckptload.checker import Demands, Subject, examine
+from pytest_ckptload.contents import DAMAGES, state_of, write
+from pytest_ckptload.faults import FAULTS, Fault
+from pytest_ckptload.finding import Finding
+from pytest_ckptload.recipes import RECIPES, eager, mmap_meta_assign, mmap_stream
+from pytest_ckptload.report.assertions import ASSERTIONS, WITHOUT
+from pytest_ckptload.report.quoting import Quoter, literal
+from pytest_ckptload.report.script import script
+from pytest_ckptload.report.sources import Unquotable, imports_text, names_in
+from pytest_ckptload.rules import RULES
+from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.zoo.structure import structure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+CPU = torch.device("cpu")
+STRICT = frozenset({"strict", "robust"})
+
+RUNNER = """
+import json, sys, torch
+sys.modules["pytest_ckptload"] = None
+ends = {}
+for name, text in json.loads(sys.stdin.read()).items():
+    try:
+        exec(compile(text, name, "exec"), {"__name__": "__main__"})
+    except BaseException as error:
+        ends[name] = f"{type(error).__name__}: {error}"
+    else:
+        ends[name] = "no error"
+    torch.use_deterministic_algorithms(False)
+    torch.set_default_dtype(torch.float32)
+print(json.dumps(ends))
+"""
+
+
+def run(texts: dict[str, str], folder: Path) -> dict[str, str]:
+    """How each script ends, run where there is torch and nothing of ours."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", RUNNER],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ends: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return ends
+
+
+def run_here(text: str) -> dict[str, Any]:
+    """The names of a script, or of its beginning, once it was run in this process."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    try:
+        exec(text, names)
+    finally:
+        if "folder" in names:
+            names["folder"].cleanup()
+    return names
+
+
+# --- loaders that break a rule in a way that none of the package's own faults does ---------------
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def adds_one(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    with torch.no_grad():
+        next(module.parameters()).add_(1)
+    return module
+
+
+def from_empty(build: Any, path: Path, device: torch.device) -> nn.Module:
+    with torch.device("meta"):
+        module = build()
+    module.to_empty(device=device)
+    module.load_state_dict(_read(path), strict=False)
+    return module
+
+
+def halves(build: Any, path: Path, device: torch.device) -> nn.Module:
+    return eager(build, path, device).half()
+
+
+def doubles_buffers(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = buffer.double()
+    return module
+
+
+def drops_attributes(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    del module.scale
+    return module
+
+
+def trains_buffers(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    for name in list(module._buffers):
+        module._parameters[name] = nn.Parameter(module._buffers.pop(name))
+    return module
+
+
+def registers_attributes(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    scale = module.__dict__.pop("scale")
+    module.register_buffer("scale", scale)
+    return module
+
+
+def trains_nothing(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    for name in list(module._parameters):
+        module._buffers[name] = module._parameters.pop(name).detach()
+    return module
+
+
+def ties_all(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    module.second = module.first
+    return module
+
+
+def shares_memory(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    module.second = nn.Parameter(module.first.data)
+    return module
+
+
+def cannot_train(build: Any, path: Path, device: torch.device) -> nn.Module:
+    with torch.inference_mode():
+        return eager(build, path, device)
+
+
+def writes_back(build: Any, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    path.write_bytes(b"read")
+    return module
+
+
+# --- modules of users' own ----------------------------------------------------------------------
+
+
+class Twins(nn.Module):
+    """Two parameters that are independent of each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.ones(2))
+        self.second = nn.Parameter(torch.ones(2))
+
+
+class Window(nn.Module):
+    """A buffer that is a view of a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+        self.register_buffer("tail", self.weight.data[2:])
+
+
+class Wide(nn.Module):
+    """Tensors of more numbers than anybody wants to read, a tie, a name of no use as one."""
+
+    def __init__(self, width: int = 40) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(3)])
+        self.layers[2].weight = self.layers[0].weight
+        self.register_parameter("0", nn.Parameter(torch.ones(3)))
+        self.register_buffer("mask", torch.ones(1, dtype=torch.bool))
+
+
+def build() -> nn.Module:
+    """A factory of the name that the script would give it."""
+    return Wide()
+
+
+LINEAR = ModuleSpec("Linear", {"in_features": 2, "out_features": 2})
+
+
+@dataclass
+class Expected:
+    """A loader, a case to run it on, and the rule that it breaks there."""
+
+    code: str
+    loader: Callable[..., Any]
+    case: Case
+    make: Callable[[], nn.Module] | None = None
+    dtype: torch.dtype | None = None
+
+    def findings(self) -> list[Finding]:
+        subject = None if self.make is None else Subject(self.make)
+        demands = Demands(STRICT, dtype=self.dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some loaders are warned that they load nothing
+            found = examine(self.case, self.loader, CPU, demands, subject).findings
+        return [finding for finding in found if finding.code == self.code]
+
+    def text(self, loader: Callable[..., Any] | None = None) -> str:
+        return script(
+            self.case,
+            self.findings(),
+            loader or self.loader,
+            dtype=self.dtype,
+            build=self.make,
+        )
+
+
+def with_feature(name: str) -> Case:
+    return next(case for case in covering() if case.features == (name,))
+
+
+def plain(**tensor: Any) -> Case:
+    return Case(LINEAR, CheckpointSpec({"weight": TensorSpec(**tensor)}))
+
+
+BROKEN = [
+    Expected("CKPT101", adds_one, plain()),
+    Expected("CKPT101", adds_one, Case(), Wide),
+    Expected("CKPT101", adds_one, plain(dtype="float64")),
+    Expected("CKPT101", adds_one, plain(), dtype=torch.bfloat16),
+    Expected("CKPT102", from_empty, with_feature("buffer-nonpersistent")),
+    Expected("CKPT102", from_empty, with_feature("missing-key")),
+    Expected("CKPT102", from_empty, Case(checkpoint=CheckpointSpec(missing=("0",))), Wide),
+    Expected("CKPT201", halves, plain()),
+    Expected("CKPT201", halves, plain(), dtype=torch.bfloat16),
+    Expected("CKPT201", doubles_buffers, with_feature("buffer-nonpersistent")),
+    Expected("CKPT207", mmap_meta_assign, with_feature("parameter-subclass")),
+    Expected("CKPT301", drops_attributes, with_feature("plain-attribute")),
+    Expected("CKPT303", mmap_meta_assign, with_feature("plain-attribute")),
+    Expected("CKPT304", trains_buffers, with_feature("buffer-computed")),
+    Expected("CKPT304", registers_attributes, with_feature("plain-attribute")),
+    Expected("CKPT304", trains_nothing, plain()),
+    Expected("CKPT401", mmap_meta_assign, with_feature("tied")),
+    Expected("CKPT401", mmap_meta_assign, Case(), Window),
+    Expected("CKPT401", mmap_meta_assign, Case(), build),
+    Expected("CKPT402", mmap_meta_assign, with_feature("views")),
+    Expected("CKPT402", ties_all, Case(), Twins),
+    Expected("CKPT402", shares_memory, Case(), Twins),
+    Expected("CKPT508", cannot_train, plain()),
+    Expected("CKPT701", writes_back, plain()),
+]
+
+LOADER_FAULTS = [fault for fault in FAULTS if not fault.training]
+
+
+def shown_by(fault: Fault) -> Expected:
+    """The first of the covering cases that shows the fault."""
+    found = (Expected(fault.code, fault.broken, case) for case in covering())
+    return next(expected for expected in found if expected.findings())
+
+
+def wanted_end(findings: Sequence[Finding]) -> str:
+    """The error at the end of a script: that of the load, or of the step, where one fails."""
+    first = findings[0]
+    failed = first.code == "CKPT803" or first.place == "the step"
+    return first.evidence.partition(":")[0] if failed else "AssertionError"
+
+
+@pytest.fixture(scope="module")
+def covered() -> dict[str, tuple[Case, str, tuple[Finding, ...]]]:
+    """Every covering case on which a recipe has findings."""
+    found = {}
+    for number, case in enumerate(covering()):
+        for name, recipe in RECIPES.items():
+            dtype = torch.bfloat16 if recipe is mmap_stream else None
+            findings = examine(case, recipe, CPU, Demands(STRICT, dtype=dtype)).findings
+            if findings:
+                found[f"{number} {name}"] = (case, name, findings)
+    return found
+
+
+@pytest.fixture(scope="module")
+def texts(covered: dict[str, tuple[Case, str, tuple[Finding, ...]]]) -> dict[str, str]:
+    """Every script that the tests below look at, by a name for it."""
+    made = {}
+    for key, (case, name, findings) in covered.items():
+        dtype = torch.bfloat16 if name == "mmap_stream" else None
+        made[key] = script(case, findings, RECIPES[name], dtype=dtype)
+        made[f"{key} eager"] = script(case, findings, _eager(dtype), dtype=dtype)
+    for number, expected in enumerate(BROKEN):
+        made[f"one {number}"] = expected.text()
+        strict = not expected.case.checkpoint.missing
+        made[f"one {number} eager"] = expected.text(_eager(expected.dtype, strict=strict))
+    for fault in LOADER_FAULTS:
+        expected = shown_by(fault)
+        made[f"fault {fault.name}"] = expected.text()
+        made[f"sibling of {fault.name}"] = expected.text(fault.sibling)
+    return made
+
+
+@pytest.fixture(scope="module")
+def ends(texts: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """How each of them ends."""
+    return run(texts, tmp_path_factory.mktemp("scripts"))
+
+
+def _eager(dtype: torch.dtype | None, *, strict: bool = True) -> Callable[..., nn.Module]:
+    return functools.partial(eager, strict=strict, dtype=dtype)
+
+
+def test_recipes_fail_in_their_scripts(
+    covered: dict[str, Any], texts: dict[str, str], ends: dict[str, str]
+) -> None:
+    assert len(covered) > 100
+    for key, (_, name, findings) in covered.items():
+        assert ends[key].startswith(wanted_end(findings)), f"{name}: {ends[key]}\n{texts[key]}"
+        assert ends[f"{key} eager"] == "no error", texts[f"{key} eager"]
+
+
+@pytest.mark.parametrize(
+    "number", range(len(BROKEN)), ids=lambda n: f"{n}-{BROKEN[n].loader.__name__}"
+)
+def test_broken_loaders_fail_in_their_scripts(
+    number: int, texts: dict[str, str], ends: dict[str, str]
+) -> None:
+    findings = BROKEN[number].findings()
+    assert findings, "nothing is found, so there is nothing to show"
+    text, name = texts[f"one {number}"], f"one {number}"
+    assert "your_loader" not in text
+    assert ends[name].startswith(wanted_end(findings)), f"{ends[name]}\n{text}"
+    assert ends[f"{name} eager"] == "no error", texts[f"{name} eager"]
+
+
+@pytest.mark.parametrize("fault", LOADER_FAULTS, ids=lambda fault: f"{fault.code}-{fault.name}")
+def test_faults_fail_in_their_scripts_and_siblings_do_not(
+    fault: Fault, texts: dict[str, str], ends: dict[str, str]
+) -> None:
+    end = "ValueError" if fault.code == "CKPT803" else "AssertionError"
+    name = f"fault {fault.name}"
+    assert ends[name].startswith(end), f"{ends[name]}\n{texts[name]}"
+    # A loader that refuses a file ends a script in the error that it refuses it with.
+    refuses = fault.code in ("CKPT804", "CKPT805")
+    end = ends[f"sibling of {fault.name}"]
+    assert refuses != (end == "no error"), f"{end}\n{texts[name]}"
+    assert not end.startswith("AssertionError")
+
+
+def test_every_rule_has_an_assertion_or_a_reason_for_none() -> None:
+    assert ASSERTIONS.keys() | WITHOUT.keys() == RULES.keys()
+    assert not ASSERTIONS.keys() & WITHOUT.keys()
+    assert all(WITHOUT.values())
+
+
+def test_every_assertion_was_run_or_cannot_be_on_one_device() -> None:
+    shown = {expected.code for expected in BROKEN} | {fault.code for fault in LOADER_FAULTS}
+    assert ASSERTIONS.keys() - shown == {"CKPT205", "CKPT502", "CKPT503"}
+
+
+@pytest.mark.parametrize("code", ["CKPT205", "CKPT502", "CKPT503", "CKPT501", "CKPT999"])
+def test_findings_that_nothing_here_can_have(code: str) -> None:
+    finding = Finding(code, "some-rule", "weight", "evidence", "cause", "fix", ("weight",))
+    text = script(plain(), [finding], eager)
+    if code in ASSERTIONS:
+        run_here(text)
+    else:
+        with pytest.raises(AssertionError, match=f"{code} some-rule: "):
+            run_here(text)
+
+
+def test_scripts_are_short_and_whole(texts: dict[str, str], covered: dict[str, Any]) -> None:
+    for key, text in texts.items():
+        assert max(map(len, text.splitlines())) <= 100, text
+        # With it annotations are no code, and names in them would not count.
+        text = text.replace("from __future__ import annotations\n", "")
+        assert not _undefined(text), text
+        assert not _imported(text) - names_in(text), text
+        if key in covered:
+            assert len(text.splitlines()) <= 80, text
+
+
+def _undefined(text: str) -> set[str]:
+    bound = {"__name__", "__file__"} | set(dir(builtins))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+    return names_in(text) - bound - _imported(text)
+
+
+def _imported(text: str) -> set[str]:
+    return {
+        alias.asname or alias.name.partition(".")[0]
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+# --- the checkpoint -----------------------------------------------------------------------------
+
+
+def assert_same_checkpoint(case: Case, make: Callable[[], nn.Module] | None = None) -> None:
+    """The script makes the checkpoint that the checker does: names, bytes, strides and views."""
+    subject = Subject.of(case) if make is None else Subject(make, case.seed)
+    module = subject.build()
+    wanted = state_of(module, structure_of(module), case.checkpoint)
+    text = script(case, [], eager, build=make)
+    made = run_here(text.partition("\nfolder =")[0])["state"]
+    assert list(made) == list(wanted), text
+    assert getattr(made, "_metadata", None) == getattr(wanted, "_metadata", None), text
+    for name, tensor in wanted.items():
+        if isinstance(tensor, torch.Tensor):
+            assert _facts(made, name) == _facts(wanted, name), text
+
+
+def _facts(state: dict[str, torch.Tensor], name: str) -> tuple[object, ...]:
+    tensor = state[name]
+    data = tensor.reshape(-1).view(torch.uint8).tolist()
+    storage = tensor.untyped_storage()._cdata
+    sharing = [other for other, t in state.items() if t.untyped_storage()._cdata == storage]
+    return tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), sharing, data
+
+
+DTYPES = "bool uint8 int64 uint64 float16 float64 bfloat16 float8_e4m3fn complex64 complex128"
+
+
+def test_covering_checkpoints_are_the_same() -> None:
+    for case in covering():
+        assert_same_checkpoint(case)
+
+
+@given(cases())
+@settings(deadline=None, max_examples=60, database=None)
+def test_random_checkpoints_are_the_same(case: Case) -> None:
+    assert_same_checkpoint(case)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        CheckpointSpec(),
+        CheckpointSpec(ties="separate"),
+        CheckpointSpec(ties="differ"),
+        CheckpointSpec(views=(View(("layers.0.bias", "layers.1.weight"), 3),)),
+        CheckpointSpec(views=(View(("0", "layers.1.bias")),), missing=("mask",)),
+        CheckpointSpec(
+            {
+                "layers.1.weight": TensorSpec(values=((7, "negative-zero"), (9, "nan-payload"))),
+                "layers.1.bias": TensorSpec("bfloat16", values=((0, "infinity"),)),
+                "0": TensorSpec(shape=(2, 2)),
+            },
+            extra={"extra": TensorSpec(shape=(2,))},
+        ),
+    ],
+)
+def test_checkpoints_of_given_modules_are_the_same(spec: CheckpointSpec) -> None:
+    assert_same_checkpoint(Case(checkpoint=spec), build)
+
+
+@pytest.mark.parametrize("name", DTYPES.split())
+def test_every_dtype_comes_back(name: str) -> None:
+    case = Case(LINEAR, CheckpointSpec({"weight": TensorSpec(name)}))
+    assert_same_checkpoint(case)
+    wide = ModuleSpec("Linear", {"in_features": 9, "out_features": 9})
+    assert_same_checkpoint(Case(wide, CheckpointSpec({"weight": TensorSpec(name)})))
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_the_same(kind: str, tmp_path: Path) -> None:
+    damage = Damage(kind, 0.25)
+    case = Case(LINEAR, CheckpointSpec(damage=damage))
+    module = case.build()
+    path = tmp_path / "checkpoint.pt"
+    write(state_of(module, structure_of(module), case.checkpoint), path, damage)
+    text = script(case, [], eager).partition("\nloaded =")[0]
+    done = run_here(f"{text}\nwritten = path.read_bytes()")
+    assert done["written"] == path.read_bytes()
+
+
+# --- the module ---------------------------------------------------------------------------------
+
+NESTED = ModuleSpec(
+    "Sequential",
+    children={
+        "0": ModuleSpec(
+            "ModuleDict",
+            children={
+                "a": ModuleSpec(
+                    "Linear", {"in_features": 2, "out_features": 2, "dtype": "float64"}
+                ),
+                "b": ModuleSpec(
+                    "ModuleList",
+                    children={"0": LINEAR, "1": LINEAR},
+                    edits=(Edit("freeze", {"name": "1.weight"}),),
+                ),
+            },
+        ),
+        "1": ModuleSpec("Empty", {"shape": (2, 0)}),
+    },
+    edits=(Edit("share", {"source": "0.a", "name": "again"}),),
+)
+
+
+def test_nested_modules_are_built_by_calls() -> None:
+    text = script(Case(NESTED, seed=3), [], eager)
+    built = run_here(text.partition("\nstate =")[0])["build"]()
+    wanted = Case(NESTED, seed=3).build()
+    assert str(built) == str(wanted)
+    assert_same_modules(built, wanted)
+    assert (
+        textwrap.dedent(
+            """
+        def build() -> nn.Module:
+            torch.manual_seed(3)
+            module = nn.Sequential(
+                nn.ModuleDict({
+        """
+        ).strip()
+        in text
+    )
+    assert 'freeze(module[0]["b"], name="1.weight")' in text
+
+
+def assert_same_modules(built: nn.Module, wanted: nn.Module) -> None:
+    left, right = built.state_dict(keep_vars=True), wanted.state_dict(keep_vars=True)
+    assert list(left) == list(right)
+    for name, tensor in right.items():
+        assert torch.equal(left[name], tensor)
+        assert left[name].requires_grad == tensor.requires_grad
+
+
+# --- the source of loaders and factories ---------------------------------------------------------
+
+SHOP = """
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn as nn
+from {package}beside import MORE
+
+if TYPE_CHECKING:
+    from nowhere import Nothing
+
+SCALE = 2.0
+SCALES = {{"cpu": SCALE}}
+UNUSED = math.tau
+
+
+def unused() -> float:
+    return math.e
+
+
+def logged(function):
+    @functools.wraps(function)
+    def inner(*args):
+        return function(*args)
+
+    return inner
+
+
+def even(number: int, nothing: Nothing | None = None) -> bool:
+    return number == 0 or odd(number - 1)
+
+
+def odd(number: int) -> bool:
+    return number != 0 and even(number - 1)
+
+
+@logged
+def load(build, path, device):
+    assert even(2) and MORE and SCALES[device.type]
+    module: nn.Module = build()
+    module.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+    return module
+
+
+def tie(build, path, device):
+    return load(build, path, device)
+
+
+def state(build, path, device):
+    return load(build, path, device)
+
+
+def local(build, path, device):
+    from {package}beside import MORE
+
+    assert MORE
+    return load(build, path, device)
+
+
+short = lambda build, path, device: load(build, path, device)
+
+
+def factory(scale):
+    def plain(build, path, device):
+        return load(build, path, device)
+
+    def closure(build, path, device):
+        assert scale
+        return load(build, path, device)
+
+    return plain, closure, lambda build, path, device: load(build, path, device)
+
+
+class Loader:
+    @classmethod
+    def load(cls, build, path, device):
+        return load(build, path, device)
+
+    def __call__(self, build, path, device):
+        return load(build, path, device)
+
+
+instance = Loader()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+
+def long(build, path, device):
+    module = load(build, path, device)
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A user's package, and the module in it that has loaders."""
+    package = tmp_path / "shop_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "beside.py").write_text("MORE = 1\n")
+    filler = "    module.train(module.training)\n" * 200
+    text = SHOP.format(package=".") + filler + "    return module\n"
+    (package / "shop.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield importlib.import_module("shop_package.shop")
+    for name in set(sys.modules) - before:
+        if name.startswith("shop_package"):
+            del sys.modules[name]
+
+
+def quoted(loader: Any, case: Case | None = None, **more: Any) -> str:
+    """The script for a loader that does its job, run."""
+    text = script(case or plain(), [], loader, **more)
+    run_here(text)
+    return text
+
+
+def test_a_function_comes_with_all_that_it_needs_and_no_more(shop: Any) -> None:
+    text = quoted(shop.load)
+    for definition in ("def even(", "def odd(", "def logged(", "SCALES = ", "SCALE = 2.0"):
+        assert text.count(definition) == 1
+    assert "@logged\ndef load(build, path, device):" in text
+    assert "from shop_package.beside import MORE" in text
+    assert "import functools\n" in text
+    assert "It needs torch and shop_package" in text
+    for other in ("unused", "UNUSED", "math", "nowhere", "TYPE_CHECKING"):
+        assert f"def {other}" not in text
+        assert f"import {other}" not in text
+    assert text.index("def logged") < text.index("@logged")
+    assert text.index("SCALE =") < text.index("SCALES =")
+    assert not re.search(r"^from torch import nn\nfrom torch import nn", text, re.MULTILINE)
+
+
+def test_lambdas_and_inner_functions_without_a_closure_are_quoted(shop: Any) -> None:
+    inner, _, nameless = shop.factory(2.0)
+    assert "    def plain" not in quoted(inner)
+    assert "\ndef plain(build, path, device):\n    return load(" in quoted(inner)
+    assert "(lambda build, path, device: load(build, path, device))(build, path," in quoted(
+        nameless
+    )
+    assert "\nshort = lambda build" in quoted(shop.short)
+
+
+def test_methods_and_instances_are_quoted_with_their_class(shop: Any) -> None:
+    assert "loaded = Loader.load(build, path," in quoted(shop.Loader.load)
+    text = quoted(shop.instance)
+    assert "instance = Loader()" in text
+    assert "loaded = instance(build, path," in text
+
+
+@pytest.mark.parametrize("name", ["long", "local"])
+def test_what_does_not_run_alone_is_imported(shop: Any, name: str) -> None:
+    text = quoted(getattr(shop, name))
+    assert f"from shop_package.shop import {name}\n" in text
+    assert "def even" not in text
+
+
+def test_names_that_stand_for_two_things_are_not_mixed_up(shop: Any) -> None:
+    assert "def tie(build, path, device)" in quoted(shop.tie)
+    # With a tied case the zoo's own tie is in the script.
+    text = script(with_feature("tied"), [], shop.tie)
+    assert "def tie(module" in text
+    assert "def your_loader" in text
+    assert "def your_loader" in script(plain(), [], shop.state)
+
+
+def test_what_has_no_source_is_left_to_be_filled_in(shop: Any) -> None:
+    names: dict[str, Any] = {"__name__": "somewhere"}
+    exec("def made(build, path, device): pass", names)
+    _, closure, _ = shop.factory(2.0)
+    for loader in (closure, names["made"], shop.Loader(), functools.partial(shop.load, object())):
+        text = script(plain(), [], loader)
+        with pytest.raises(SystemExit, match="put your loader here"):
+            run_here(text)
+
+
+def test_partial_arguments_are_written_down() -> None:
+    loader = functools.partial(mmap_stream, dtype=torch.float64)
+    text = quoted(loader, dtype=torch.float64)
+    assert 'mmap_stream(build, path, torch.device("cpu"), dtype=torch.float64)' in text
+    assert "expected" not in text
+
+
+def test_values_are_written_as_source() -> None:
+    for value in (1, 2.5, None, True, "it's", 'a "word"', b"x", (1,), (), [1, (2, 3)], {"a": [1]}):
+        assert eval(literal(value)) == value
+    assert literal(torch.float16) == "torch.float16"
+    assert literal(torch.device("cpu")) == 'torch.device("cpu")'
+    with pytest.raises(Unquotable):
+        literal(object())
+
+
+def test_a_factory_is_quoted_imported_or_left_to_be_filled_in(shop: Any) -> None:
+    case = Case()
+    assert "    torch.manual_seed(0)\n    return Net()" in quoted(shop.load, case, build=shop.Net)
+    text = quoted(shop.load, case, build=lambda: nn.Linear(3, 1))
+    assert "return (lambda: nn.Linear(3, 1))()" in text
+    text = quoted(shop.load, case, build=functools.partial(nn.Linear, 2, out_features=1))
+    assert "return nn.Linear(2, out_features=1)" in text
+    # The script calls its own factory build, unless a user's has that name.
+    text = quoted(shop.load, case, build=build)
+    assert "def fresh() -> nn.Module:\n    torch.manual_seed(0)\n    return build()" in text
+    size = 3
+    text = script(case, [], shop.load, build=lambda: nn.Linear(size, 1))
+    assert "fill" in text
+    with pytest.raises(SystemExit, match="put your own module factory here"):
+        run_here(text)
+
+
+def test_without_the_factory_the_script_says_what_is_to_be_done() -> None:
+    case = Case(checkpoint=CheckpointSpec(missing=("weight",)))
+    text = script(case, [], eager)
+    assert "# Now make it like this: CheckpointSpec(missing=('weight',))" in text
+    with pytest.raises(SystemExit, match="put your own module factory here"):
+        run_here(text)
+    filled_in = text.replace(
+        'raise SystemExit("put your own module factory here")', "return nn.PReLU()"
+    )
+    run_here(filled_in)
+
+
+def test_imports_are_in_their_usual_order() -> None:
+    imports: set[Any] = {
+        ("torch", "nn", "nn"),
+        ("torch", None, "torch"),
+        ("os.path", None, "os"),
+        ("numpy", None, "np"),
+        ("pathlib", "Path", "Path"),
+        ("pathlib", "PurePath", "Pure"),
+    }
+    assert imports_text(imports).splitlines() == [
+        "import os.path",
+        "from pathlib import Path, PurePath as Pure",
+        "",
+        "import numpy as np",
+        "import torch",
+        "from torch import nn",
+    ]
+
+
+def test_quoting_is_all_or_nothing(shop: Any) -> None:
+    quoter = Quoter(reserved=["odd"])
+    with pytest.raises(Unquotable):
+        quoter.quote(functools.partial(shop.load))
+    assert quoter.quote(shop.load) == "load"
+    assert quoter.take() == []
+    assert quoter.imports == {("shop_package.shop", "load", "load")}
