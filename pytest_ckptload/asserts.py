@@ -5,9 +5,6 @@ Apart because they compare what the caller hands in, with no case and no file be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import torch
 from torch import nn
 
@@ -42,7 +39,8 @@ def assert_modules_equal(actual: nn.Module, expected: nn.Module) -> None:
 
 
 def assert_optimizer_tracks(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
-    """Assert that an optimizer refers to each trainable parameter of a module once, and to no other.
+    """Assert that an optimizer refers to each trainable parameter of a module once, and to no
+    other.
 
     Args:
         optimizer: An optimizer, or a wrapper with ``param_groups`` of its own.

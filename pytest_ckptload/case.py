@@ -117,9 +117,7 @@ class TensorSpec(_Data):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TensorSpec:
-        return cls(
-            data.get("dtype"), _tuples(data.get("shape")), _tuples(data.get("values", ()))
-        )
+        return cls(data.get("dtype"), _tuples(data.get("shape")), _tuples(data.get("values", ())))
 
 
 @dataclass(frozen=True, repr=False)

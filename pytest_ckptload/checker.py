@@ -1,7 +1,7 @@
 """The pipeline, for one case: write it, load it both ways, observe, judge.
 
-Apart from the search for cases, and from pytest, so that it can be read in one place and run anywhere:
-what goes in is a case, a loader and a device, what comes out are findings.
+Apart from the search for cases, and from pytest, so that it can be read in one place and run
+anywhere: what goes in is a case, a loader and a device, what comes out are findings.
 """
 
 from __future__ import annotations
@@ -109,7 +109,11 @@ class _Sample:
 
 
 def examine(
-    case: Case, loader: Loader, device: torch.device, demands: Demands, subject: Subject | None = None
+    case: Case,
+    loader: Loader,
+    device: torch.device,
+    demands: Demands,
+    subject: Subject | None = None,
 ) -> Verdict:
     """Every finding of ``loader`` on ``case``, in the order of codes, without side effects.
 
@@ -149,7 +153,9 @@ def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
     device = next((t.device for t in tensors if not t.is_meta), torch.device("cpu"))
     with preserved():
         eager_module = eager(case.build, case.path, device)
-        return compare(module, reference_of(eager_module, case.state, Subject(case.build), Demands()))
+        return compare(
+            module, reference_of(eager_module, case.state, Subject(case.build), Demands())
+        )
 
 
 def _mappable(path: Path) -> bool:
@@ -159,7 +165,9 @@ def _mappable(path: Path) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Warnings of torch's about what the plugin does itself are nobody's; the loader's are shown."""
+    """Warnings of torch's about what the plugin does itself are nobody's; the loader's are
+    shown.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -254,12 +262,11 @@ class _Examination:
         return not checkpoint.extra and groups <= held
 
 
-def attempt(
-    load: Callable[[], Any], structure: Structure
-) -> tuple[Any, BaseException | None]:
+def attempt(load: Callable[[], Any], structure: Structure) -> tuple[Any, BaseException | None]:
     """Run a load with new memory poisoned; what it returned, or what it raised.
 
-    A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of it.
+    A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of
+    it.
     """
     try:
         with preserved(), poisoned(fill=_fillable(structure)):

@@ -1,7 +1,7 @@
 """``check`` and its like: the object behind the ``ckptload`` fixture and behind the suite.
 
-Apart from the fixtures because it knows nothing of pytest: it takes settings and a name to go by, runs
-the search on each device, and raises ``CheckpointMismatch`` with the whole story.
+Apart from the fixtures because it knows nothing of pytest: it takes settings and a name to go by,
+runs the search on each device, and raises ``CheckpointMismatch`` with the whole story.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -33,6 +33,9 @@ from pytest_ckptload.rules import RULES
 from pytest_ckptload.search import Budget, Found, Outcome, search
 from pytest_ckptload.strategies import cases, covering
 from pytest_ckptload.zoo import FEATURES
+
+if TYPE_CHECKING:
+    from pytest_ckptload.written import WrittenCase
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
@@ -66,7 +69,8 @@ class Report:
 
     ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
     because the reference itself refused them, ``features`` how often each was in one. ``advice``
-    holds one finding for each rule that advises; ``allowed`` the reasons of allowances that were used.
+    holds one finding for each rule that advises; ``allowed`` the reasons of allowances that were
+    used.
     """
 
     loader: str
@@ -151,16 +155,17 @@ class Checker:
             build: Makes the module. Left out, modules are generated.
             checkpoint: This very file instead of generated ones. It is only read. Without ``build``
                 the module is made from the file's own names, shapes and dtypes.
-            features: Generate these features only; ``without``: all but these.
-            promises: Demands beyond the mission: ``"strict"`` (a file with a key too few or too many
-                is refused), ``"robust"`` (so is a damaged file that the eager recipe refuses).
+            features: Generate these features only.
+            without: Generate all features but these.
+            promises: Demands beyond the mission: ``"strict"`` (a file with a key too few or too
+                many is refused), ``"robust"`` (so is a damaged file that the eager recipe refuses).
             allow: Rule codes that are accepted here, each with a reason.
-            semantics: ``"assign"`` or ``"copy"``: whose dtypes and strides the module has, the file's
-                or its own. Left out, either, throughout one module.
+            semantics: ``"assign"`` or ``"copy"``: whose dtypes and strides the module has, the
+                file's or its own. Left out, either, throughout one module.
             dtype: The loader casts floating tensors to this dtype: so does the reference.
             reference: Compare with this loader instead of the eager recipe.
-            save: ``save(module, path)`` writes the file, in any format; needs ``build``. The reference
-                is the module in memory.
+            save: ``save(module, path)`` writes the file, in any format; needs ``build``. The
+                reference is the module in memory.
             devices: Devices to load on. Left out, all that are available.
             max_examples: Random cases for each device, after the fixed ones.
 
@@ -213,11 +218,12 @@ class Checker:
         The file holds ``{"model": …, "optimizer": …}``, written after two steps of training.
 
         Args:
-            resume: Called as ``resume(build, make_optimizer, path, device)``; returns the module and
-                its optimizer.
+            resume: Called as ``resume(build, make_optimizer, path, device)``; returns the module
+                and its optimizer.
             build: Makes the module. Left out, modules are generated.
             make_optimizer: Makes an optimizer for a module. Left out, AdamW over all parameters.
-            features: Generate these features of modules only; ``without``: all but these.
+            features: Generate these features of modules only.
+            without: Generate all features but these.
             allow: Rule codes that are accepted here, each with a reason.
             devices: Devices to resume on. Left out, all that are available.
             max_examples: Random cases for each device, after the fixed ones.
@@ -248,7 +254,8 @@ class Checker:
         """Assert that ``module`` is what eager loading of ``case`` gives.
 
         Args:
-            module: The module that a loader made from ``case.build`` and ``case.path``, on any device.
+            module: The module that a loader made from ``case.build`` and ``case.path``, on any
+                device.
             case: A written case, as the fixture ``ckptload_case`` hands out.
 
         Raises:
@@ -282,7 +289,9 @@ class Checker:
         """Search on each device; the first that fails ends it."""
         self._checks += 1
         if max_examples is not None and max_examples < 0:
-            raise ValueError(f"max_examples={max_examples}: expected a whole number, 0 for none at random")
+            raise ValueError(
+                f"max_examples={max_examples}: expected a whole number, 0 for none at random"
+            )
         report = Report(target.name)
         for device in device_names.named(devices or self.defaults.devices or ("all",)):
             outcome = self._search(target, device, max_examples)
@@ -293,15 +302,14 @@ class Checker:
                 whose = f" for {target.subject_name}" if target.subject_name else ""
                 raise ValueError(
                     f"nothing was judged: the reference itself loads none of the files{whose}; "
-                    f"the first error was {_first_line(outcome.refused[0])}; give a loader that can "
+                    f"the first error was {_first_line(outcome.refused[0])}; give a loader that "
+                    "can "
                     "with reference="
                 )
         self.record(report)
         return report
 
-    def _search(
-        self, target: _Target, device: torch.device, max_examples: int | None
-    ) -> Outcome:
+    def _search(self, target: _Target, device: torch.device, max_examples: int | None) -> Outcome:
         budget = Budget(
             max_examples if max_examples is not None else self.defaults.max_examples,
             self.defaults.seed,
@@ -359,12 +367,16 @@ def _check_consistent(
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype={dtype!r}: expected a torch.dtype, such as torch.bfloat16")
     if dtype is not None and semantics is not None:
-        raise ValueError(f"dtype={dtype} and semantics={semantics!r} contradict each other: give one")
+        raise ValueError(
+            f"dtype={dtype} and semantics={semantics!r} contradict each other: give one"
+        )
 
 
 def _replayable(case: Case, subject: Subject | None) -> Case:
     if case.module is None and subject is None:
-        raise ValueError("this case was made for a given build=: replay it in the test it comes from")
+        raise ValueError(
+            "this case was made for a given build=: replay it in the test it comes from"
+        )
     return case
 
 

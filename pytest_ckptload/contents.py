@@ -1,15 +1,15 @@
 """The tensors of a checkpoint, and its file: a ``CheckpointSpec`` made real for one module.
 
 Apart from ``case`` because this half needs torch, and from ``zoo`` because it serves any module, a
-user's own included. Contents are patterns, not random numbers: cheap, the same on every machine, and
-different for every tensor of a case, so that a swap or a re-initialisation shows.
+user's own included. Contents are patterns, not random numbers: cheap, the same on every machine,
+and different for every tensor of a case, so that a swap or a re-initialisation shows.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,7 @@ def _flip_in(record: bytes, data: bytes, where: float) -> bytes:
     return data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :]
 
 
-DAMAGES = {
+DAMAGES: Mapping[str, Callable[[bytes, float], bytes]] = {
     "emptied": lambda data, where: b"",
     "truncated": _truncate,
     "directory": lambda data, where: _flip_in(b"PK\x01\x02", data, 0.0),

@@ -135,7 +135,9 @@ def _strategy(defaults: Defaults, names: Sequence[str]) -> st.SearchStrategy[Cas
     """The loadable cases that the test is to see."""
     if defaults.replay is not None:
         if defaults.replay.module is None:
-            raise ValueError("this case was made for a given build=: replay it in the test it comes from")
+            raise ValueError(
+                "this case was made for a given build=: replay it in the test it comes from"
+            )
         return st.just(defaults.replay)
     features = selected(defaults.features, defaults.without)
     if set(names) == {"ckptload_module"}:
@@ -155,7 +157,9 @@ def _settings(function: Callable[..., Any], defaults: Defaults) -> settings:
     elif defaults.max_examples is not None and own.max_examples == profile.max_examples:
         changes["max_examples"] = defaults.max_examples
     if not defaults.shrink:
-        changes.setdefault("phases", [p for p in own.phases if p not in (Phase.shrink, Phase.explain)])
+        changes.setdefault(
+            "phases", [p for p in own.phases if p not in (Phase.shrink, Phase.explain)]
+        )
     if own.deadline == profile.deadline:
         changes["deadline"] = None
     return settings(own, **changes)

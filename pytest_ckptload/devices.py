@@ -35,6 +35,8 @@ def named(names: Sequence[str | torch.device]) -> list[torch.device]:
     for name in names:
         matching = [d for d in here if str(name) in ("all", str(d), d.type)]
         if not matching:
-            raise ValueError(f"there is no device {str(name)!r} here; there are: {', '.join(map(str, here))}")
+            raise ValueError(
+                f"there is no device {str(name)!r} here; there are: {', '.join(map(str, here))}"
+            )
         chosen += [d for d in matching if d not in chosen]
     return chosen

@@ -45,8 +45,8 @@ class Finding:
 class Verdict:
     """What became of one case: its findings, and how far it could be judged.
 
-    ``compared`` says that there was a reference to compare with, ``refused`` is the error with which
-    the reference refused a file that is no damage of ours.
+    ``compared`` says that there was a reference to compare with, ``refused`` is the error with
+    which the reference refused a file that is no damage of ours.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -58,8 +58,8 @@ class CheckpointMismatch(AssertionError):
     """A loader did not give the model that eager loading gives.
 
     ``findings`` says what differs, ``case`` is the smallest case that shows it (``None`` when a
-    given module was compared), ``report`` the whole text, ``script`` a program that needs only torch
-    and shows the same, where there can be one.
+    given module was compared), ``report`` the whole text, ``script`` a program that needs only
+    torch and shows the same, where there can be one.
     """
 
     def __init__(

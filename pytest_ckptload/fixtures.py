@@ -1,11 +1,12 @@
 """The fixtures. Their bodies import what they hand out, so that this file costs nothing.
 
-None is function-scoped: Hypothesis refuses those in a ``@given`` test. ``ckptload`` finds the test that
-runs, and its marker, by itself.
+None is function-scoped: Hypothesis refuses those in a ``@given`` test. ``ckptload`` finds the test
+that runs, and its marker, by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -17,16 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CURRENT",
+    "PREPARE",
+    "checker_for",
     "ckptload",
     "ckptload_case",
     "ckptload_checkpoint",
     "ckptload_device",
     "ckptload_module",
-    "checker_for",
 ]
 
 CURRENT = pytest.StashKey[pytest.Item]()
 """The item that runs, kept on the config."""
+
+PREPARE = pytest.StashKey[Callable[[], None]]()
+"""What to do before an item is set up, kept on the item."""
 
 _CHECKER = pytest.StashKey["Checker"]()
 _MARKER_ARGUMENTS = ("features", "without", "promises", "allow", "devices", "max_examples")
@@ -41,13 +46,15 @@ def ckptload(request: pytest.FixtureRequest) -> Ckptload:
 @pytest.fixture
 def ckptload_device() -> NoReturn:
     """A device to load on: the test runs once for each that is available."""
-    raise pytest.UsageError("ckptload_device is for tests to ask for, not for other fixtures")
+    pytest.fail("ckptload_device is for tests to ask for, not for other fixtures", pytrace=False)
 
 
 def _only_in_signatures(name: str, strategy: str) -> NoReturn:
-    raise pytest.UsageError(
+    pytest.fail(
         f"{name} is drawn anew for every example, so it can only be asked for in a test's own "
-        f"signature, without @given; elsewhere use pytest_ckptload.strategies.{strategy} with @given"
+        f"signature, without @given; elsewhere use pytest_ckptload.strategies.{strategy} with "
+        "@given",
+        pytrace=False,
     )
 
 
@@ -111,7 +118,9 @@ def checker_for(item: pytest.Item) -> Checker:
 
 
 def check_marker(item: pytest.Item) -> None:
-    """Raises ``pytest.UsageError`` where the test's ``ckptload`` marker has arguments that are none."""
+    """Raises ``pytest.UsageError`` where the test's ``ckptload`` marker has arguments that are
+    none.
+    """
     for marker in item.iter_markers("ckptload"):
         wrong = [repr(a) for a in marker.args]
         wrong += [name for name in marker.kwargs if name not in _MARKER_ARGUMENTS]

@@ -18,7 +18,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Subject
-from pytest_ckptload.loader import Build, loader_name
+from pytest_ckptload.loader import loader_name
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import same_bits
 from pytest_ckptload.recipes.eager import state_dict_in
@@ -53,7 +53,9 @@ def check_names(what: str, names: Collection[str], known: Collection[str]) -> tu
 def check_features(
     features: Sequence[str] | None, without: Sequence[str], *, generated: bool
 ) -> None:
-    """Raises ``ValueError`` for a name that is no feature, or that the module's owner alone decides."""
+    """Raises ``ValueError`` for a name that is no feature, or that the module's owner alone
+    decides.
+    """
     check_names("feature", features or (), FEATURES)
     check_names("feature", without, FEATURES)
     fixed = [name for name in features or () if FEATURES[name].of == "module"]
@@ -84,8 +86,8 @@ def check_loader(loader: Any, arguments: str = "build, path, device") -> None:
 def user_subject(build: Any) -> Subject:
     """The subject of a user's factory, tried out.
 
-    Raises ``TypeError`` or ``ValueError`` where it cannot be called, makes no module, or makes another
-    module each time.
+    Raises ``TypeError`` or ``ValueError`` where it cannot be called, makes no module, or makes
+    another module each time.
     """
     if not callable(build):
         raise TypeError(f"build= is a callable that makes a module, not {build!r}")
@@ -115,10 +117,13 @@ def _built(subject: Subject, name: str) -> nn.Module:
 
 
 def _check_alike(first: nn.Module, second: nn.Module, name: str) -> None:
-    """Two modules of one factory have the same structure, and the same values where none are saved."""
+    """Two modules of one factory have the same structure, and the same values where none are
+    saved.
+    """
     if structure_of(first) != structure_of(second):
         raise ValueError(
-            f"build={name} is not deterministic: two calls gave modules with different names, shapes "
+            f"build={name} is not deterministic: two calls gave modules with different names, "
+            "shapes "
             "or dtypes"
         )
     left, right = observe(first), observe(second)
@@ -135,8 +140,10 @@ def _check_alike(first: nn.Module, second: nn.Module, name: str) -> None:
         )
         if not alike:
             raise ValueError(
-                f"build={name} is not deterministic: two calls under one torch seed gave {place.name!r}, "
-                "which no checkpoint holds, different values; draw them from torch's generator or a "
+                f"build={name} is not deterministic: two calls under one torch seed gave "
+                f"{place.name!r}, "
+                "which no checkpoint holds, different values; draw them from torch's generator "
+                "or a "
                 "fixed seed"
             )
 
@@ -161,20 +168,21 @@ def file_subject(checkpoint: str | Path, subject: Subject | None) -> tuple[Path,
     _check_archive(path, start)
     try:
         mapped = start[:2] == b"PK"
-        state = state_dict_in(
-            torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        )
+        state = state_dict_in(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"checkpoint={str(checkpoint)!r} is not a checkpoint that torch.load(weights_only=True) "
+            f"checkpoint={str(checkpoint)!r} is not a checkpoint that "
+            "torch.load(weights_only=True) "
             f"reads: {reason[:200]}"
         ) from None
     return path, subject if subject is not None else Subject(lambda: module_like(state))
 
 
 def _check_archive(path: Path, start: bytes) -> None:
-    """Raises ``ValueError`` where a record of a zip archive does not have its checksum: torch checks none."""
+    """Raises ``ValueError`` where a record of a zip archive does not have its checksum: torch
+    checks none.
+    """
     if start[:2] != b"PK":
         return
     try:
@@ -184,7 +192,8 @@ def _check_archive(path: Path, start: bytes) -> None:
         raise ValueError(f"checkpoint={str(path)!r} is a damaged zip archive: {error}") from None
     if broken is not None:
         raise ValueError(
-            f"checkpoint={str(path)!r} is damaged: its record {broken!r} does not have the checksum "
+            f"checkpoint={str(path)!r} is damaged: its record {broken!r} does not have the "
+            "checksum "
             "that was written with it"
         )
 
@@ -197,7 +206,9 @@ def given_case(text: str, folder: Path) -> Case:
     if not text.lstrip().startswith("{"):
         path = folder / text
         if not path.is_file():
-            raise ValueError(f"--ckptload-replay={text}: neither a file nor the JSON text of a case")
+            raise ValueError(
+                f"--ckptload-replay={text}: neither a file nor the JSON text of a case"
+            )
         text = path.read_text(encoding="utf-8")
     try:
         return Case.from_json(text)
@@ -218,9 +229,8 @@ def imported(option: str, name: str) -> Callable[..., Any]:
     for part in path.split("."):
         if not hasattr(found, part):
             public = [n for n in vars(found) if not n.startswith("_") and callable(vars(found)[n])]
-            raise ValueError(
-                f"{option}={name}: {module_name} has no {part!r}; it has: {', '.join(public) or 'none'}"
-            )
+            known = ", ".join(public) or "none"
+            raise ValueError(f"{option}={name}: {module_name} has no {part!r}; it has: {known}")
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{option}={name} is a {type(found).__name__}, which cannot be called")

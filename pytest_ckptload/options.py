@@ -1,8 +1,8 @@
 """Command line, ini keys and environment, made into one frozen ``Settings``.
 
-Apart from the plugin so that options and their checks stand side by side. An option falls back to the
-ini key of the same name. Imports neither torch nor Hypothesis: names that only they know (features,
-devices, loaders) are checked when somebody uses them.
+Apart from the plugin so that options and their checks stand side by side. An option falls back to
+the ini key of the same name. Imports neither torch nor Hypothesis: names that only they know
+(features, devices, loaders) are checked when somebody uses them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _LISTS = {
 _VALUES = {
     "checkpoint": "Check with this very file, which is only read.",
     "replay": "Run this one case, a JSON file or JSON text, as a failure prints it.",
-    "max-examples": "Random cases for each check, after the fixed ones. Default: Hypothesis' settings.",
+    "max-examples": "Random cases for each check, after the fixed ones. Default: Hypothesis' "
+    "settings.",
     "seed": "Draw the random cases from this seed.",
 }
 _FLAGS = {

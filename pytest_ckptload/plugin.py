@@ -17,6 +17,7 @@ import pytest
 from pytest_ckptload import hookspecs
 from pytest_ckptload.fixtures import (
     CURRENT,
+    PREPARE,
     check_marker,
     ckptload,
     ckptload_case,
@@ -71,20 +72,17 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem(
-    collector: pytest.Collector, name: str, obj: object
-) -> Generator[None, Any, Any]:
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
     made = yield
-    if made is not None and _DRAWN.intersection(_argument_names(obj)):
+    if isinstance(made, list) and any(_DRAWN.intersection(_names(item)) for item in made):
         from pytest_ckptload.conversion import converted
 
-        return converted(collector, name, obj, made)
+        return converted(made)
     return made
 
 
-def _argument_names(obj: object) -> tuple[str, ...]:
-    code = getattr(getattr(obj, "__wrapped__", obj), "__code__", None)
-    return () if code is None else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+def _names(item: object) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -101,6 +99,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     check_marker(item)
+    if PREPARE in item.stash:
+        item.stash[PREPARE]()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,16 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Demands, Subject, accused, attempt, compare, folder, quiet, reference_of
+from pytest_ckptload.checker import (
+    Demands,
+    Subject,
+    accused,
+    attempt,
+    compare,
+    folder,
+    quiet,
+    reference_of,
+)
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer

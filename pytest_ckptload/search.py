@@ -1,7 +1,8 @@
 """The search for a case that shows a finding, and for the smallest such case.
 
-Apart from the checker, which judges one case and knows nothing of Hypothesis. First comes the covering
-set, whose cases are minimal by construction; then Hypothesis draws, and shrinks what it finds.
+Apart from the checker, which judges one case and knows nothing of Hypothesis. First comes the
+covering set, whose cases are minimal by construction; then Hypothesis draws, and shrinks what it
+finds.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ Examine = Callable[[Case], Verdict]
 class Budget:
     """How much to search, and from where.
 
-    ``max_examples`` bounds the random cases, after the covering set; ``None`` leaves it to Hypothesis'
-    settings. ``key`` names the search in Hypothesis' database; ``seed`` fixes what is drawn.
+    ``max_examples`` bounds the random cases, after the covering set; ``None`` leaves it to
+    Hypothesis' settings. ``key`` names the search in Hypothesis' database; ``seed`` fixes what is
+    drawn.
     """
 
     max_examples: int | None = None

@@ -16,6 +16,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _device
 
+# A module of a class of its own, which type checkers cannot see into.
+_deterministic: Any = torch.utils.deterministic
+
 __all__ = ["poisoned", "preserved", "snapshot"]
 
 
@@ -28,7 +31,7 @@ def snapshot() -> dict[str, Any]:
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
         ),
-        "fill_uninitialized_memory": torch.utils.deterministic.fill_uninitialized_memory,
+        "fill_uninitialized_memory": _deterministic.fill_uninitialized_memory,
         "swap_module_params_on_conversion": torch.__future__.get_swap_module_params_on_conversion(),
         "overwrite_module_params_on_conversion": (
             torch.__future__.get_overwrite_module_params_on_conversion()
@@ -43,7 +46,7 @@ def _restore(settings: dict[str, Any]) -> None:
     torch.set_grad_enabled(settings["grad mode"])
     deterministic, warn_only = settings["deterministic algorithms"]
     torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-    torch.utils.deterministic.fill_uninitialized_memory = settings["fill_uninitialized_memory"]
+    _deterministic.fill_uninitialized_memory = settings["fill_uninitialized_memory"]
     torch.__future__.set_swap_module_params_on_conversion(
         settings["swap_module_params_on_conversion"]
     )
@@ -51,15 +54,17 @@ def _restore(settings: dict[str, Any]) -> None:
         settings["overwrite_module_params_on_conversion"]
     )
     torch.serialization.set_default_mmap_options(settings["default mmap options"])
-    torch.serialization.set_default_load_endianness(settings["default load endianness"])
+    torch.serialization.set_default_load_endianness(  # type: ignore[no-untyped-call]
+        settings["default load endianness"]
+    )
 
 
 @contextmanager
 def preserved() -> Iterator[None]:
     """Torch's global state is afterwards what it was before, whatever happened inside.
 
-    That is all of ``snapshot``, the random state, the default device, and contexts that were entered
-    and not left (``torch.device("meta")`` without ``with``).
+    That is all of ``snapshot``, the random state, the default device, and contexts that were
+    entered and not left (``torch.device("meta")`` without ``with``).
     """
     before = snapshot()
     generators = _random_state()
@@ -76,7 +81,9 @@ def preserved() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class _DeviceState:
-    """What decides the default device: torch's stack of function modes and two variables beside it."""
+    """What decides the default device: torch's stack of function modes and two variables beside
+    it.
+    """
 
     modes: tuple[TorchFunctionMode, ...]
     current: torch.device | None
@@ -116,7 +123,8 @@ def _random_state() -> tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]:
     if torch.accelerator.is_available():
         module = torch.get_device_module(torch.accelerator.current_accelerator())
         accelerators = [
-            (index, module.get_rng_state(index)) for index in range(torch.accelerator.device_count())
+            (index, module.get_rng_state(index))
+            for index in range(torch.accelerator.device_count())
         ]
     return torch.get_rng_state(), accelerators
 
@@ -136,15 +144,17 @@ def poisoned(*, fill: bool = True) -> Iterator[None]:
     else's. ``fill=False`` leaves it out, for dtypes that cannot be filled.
     """
     mode = torch.get_deterministic_debug_mode()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    filled = _deterministic.fill_uninitialized_memory
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+        warnings.filterwarnings(
+            "ignore", message=".*does not have a deterministic implementation.*"
+        )
         # The same switch as use_deterministic_algorithms(True, warn_only=True), which imports
         # Inductor besides, to tell it: a second, and another global to put back.
         torch.set_deterministic_debug_mode("warn")
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        _deterministic.fill_uninitialized_memory = fill
         try:
             yield
         finally:
             torch.set_deterministic_debug_mode(mode)
-            torch.utils.deterministic.fill_uninitialized_memory = filled
+            _deterministic.fill_uninitialized_memory = filled

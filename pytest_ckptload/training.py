@@ -60,7 +60,9 @@ def _parameters(observation: Observation) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def gradients(observation: Observation, start: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """A gradient for each parameter, that depends on its name alone, so that two modules get the same."""
+    """A gradient for each parameter, that depends on its name alone, so that two modules get the
+    same.
+    """
     order = {name: index for index, name in enumerate(sorted(observation.places))}
     return [
         (tensor, fill(tuple(tensor.shape), tensor.dtype, start + order[name]).to(tensor.device))
@@ -77,10 +79,10 @@ def unlike_after(
         other = eager.places.get(name)
         if other is None or name in exempt or place.tensor.is_meta:
             continue
-        same_kind = place.tensor.dtype == other.tensor.dtype
-        if same_kind and place.tensor.shape == other.tensor.shape:
-            if not same_bits(place.tensor, other.tensor):
-                unlike[name] = (place.tensor, other.tensor)
+        left, right = place.tensor, other.tensor
+        alike = (left.dtype, left.shape) == (right.dtype, right.shape)
+        if alike and not same_bits(left, right):
+            unlike[name] = (left, right)
     return unlike
 
 
@@ -90,7 +92,7 @@ def train(loaded: nn.Module, eager: nn.Module, accused: frozenset[str]) -> list[
     ``accused`` names differ already: they are left out, for what becomes of them is a consequence.
     """
     actual, reference = observe(loaded), observe(eager)
-    slots = list(loaded.parameters())
+    slots: list[torch.Tensor] = list(loaded.parameters())
     if not slots:
         return []
     wanted = [n for n in names_of_slots(reference, eager.parameters()) if n not in accused]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given, settings
+
 from pytest_ckptload import case as case_module
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, ModuleSpec, TensorSpec, View
 from pytest_ckptload.checker import Subject
@@ -18,7 +19,9 @@ NAMES = {name: getattr(case_module, name) for name in case_module.__all__}
 FULL = Case(
     ModuleSpec(
         "Sequential",
-        children={"0": ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 1, "kernel_size": (1, 2)})},
+        children={
+            "0": ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 1, "kernel_size": (1, 2)})
+        },
         edits=(case_module.Edit("freeze", {"name": "0.weight"}),),
     ),
     CheckpointSpec(

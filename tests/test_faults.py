@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.finding import CheckpointMismatch
@@ -27,7 +28,9 @@ def test_a_fault_is_caught_by_its_rule(fault, capsys):
     assert error.case is not None
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.code}-{fault.sibling.__name__}")
+@pytest.mark.parametrize(
+    "fault", FAULTS, ids=lambda fault: f"{fault.code}-{fault.sibling.__name__}"
+)
 def test_its_sibling_is_not_accused(fault):
     report = run(fault, fault.sibling, strict=True)
     assert report.examples > 20
@@ -45,8 +48,9 @@ def test_advice_alone_does_not_fail():
 
 def test_a_tensor_on_another_device_is_found():
     import torch
-    from pytest_ckptload.asserts import assert_modules_equal
     from torch import nn
+
+    from pytest_ckptload.asserts import assert_modules_equal
 
     with torch.device("meta"):
         elsewhere = nn.Linear(1, 1)

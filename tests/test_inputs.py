@@ -7,11 +7,12 @@ import zipfile
 
 import pytest
 import torch
+from torch import nn
+
 from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.recipes import eager, mmap
-from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,11 @@ def test_a_name_that_is_tensor_and_module_at_once(checker, file):
         ({"promises": ["strikt"]}, ValueError, "there is no promise 'strikt'; there are: strict, "),
         ({"allow": {"CKPT999": "why"}}, ValueError, "there is no rule 'CKPT999'; there are: CKPT1"),
         ({"devices": ["gpu:7"]}, ValueError, "there is no device 'gpu:7' here; there are: cpu"),
-        ({"semantics": "move"}, ValueError, "there is no semantics 'move'; there are: assign, copy"),
+        (
+            {"semantics": "move"},
+            ValueError,
+            "there is no semantics 'move'; there are: assign, copy",
+        ),
         ({"max_examples": -1}, ValueError, "max_examples=-1: expected a whole number"),
         ({"dtype": "half"}, TypeError, "dtype='half': expected a torch.dtype"),
         (

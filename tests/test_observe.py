@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.aliasing import is_dense, overlaps, strides_of
 from pytest_ckptload.observe.tensors import (
@@ -13,15 +15,32 @@ from pytest_ckptload.observe.tensors import (
     same_bits,
     same_but_nan,
 )
-from torch import nn
 
 DTYPES = [
     getattr(torch, name)
-    for name in (
-        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e8m0fnu "
-        "float4_e2m1fn_x2 complex128 complex64 complex32 int64 int32 int16 int8 uint8 uint16 uint32 "
-        "uint64 bool"
-    ).split()
+    for name in [
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e4m3fnuz",
+        "float8_e8m0fnu",
+        "float4_e2m1fn_x2",
+        "complex128",
+        "complex64",
+        "complex32",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+    ]
     if hasattr(torch, name)
 ]
 
@@ -117,7 +136,9 @@ def by_elements(left, right):
         width = tensor.element_size()
         found = set()
         for index in torch.cartesian_prod(*map(torch.arange, tensor.shape)).view(-1, tensor.dim()):
-            start = tensor.data_ptr() + width * sum(int(i) * s for i, s in zip(index, tensor.stride()))
+            start = tensor.data_ptr() + width * sum(
+                int(i) * s for i, s in zip(index, tensor.stride(), strict=True)
+            )
             found |= set(range(start, start + width))
         return found
 

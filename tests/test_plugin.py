@@ -47,8 +47,14 @@ def test_importing_the_package_imports_no_torch():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ckptload", "--ckptload-features=tide"], "there is no feature 'tide'; there are: tied, "),
-        (["--ckptload", "--ckptload-without=tide"], "there is no feature 'tide'; there are: tied, "),
+        (
+            ["--ckptload", "--ckptload-features=tide"],
+            "there is no feature 'tide'; there are: tied, ",
+        ),
+        (
+            ["--ckptload", "--ckptload-without=tide"],
+            "there is no feature 'tide'; there are: tied, ",
+        ),
         (
             ["--ckptload-features=tied", "--ckptload-without=tied"],
             "--ckptload-features and --ckptload-without both name tied",
@@ -180,11 +186,11 @@ def test_the_traceback_of_a_failure_is_the_users_own(run, pytester):
     result.stdout.fnmatch_lines(
         [
             ">       ckptload.check(load)",
-            "E   *CheckpointMismatch: load does not give the module that eager loading gives on cpu.",
+            "E   *CheckpointMismatch: load does not give the module that eager loading gives *",
             "E   *CKPT807 no-module",
             "*Replay it with:",
-            "*pytest *test_the_traceback_of_a_failure_is_the_users_own.py::test_it *--ckptload-replay=*",
-            ">       ckptload.check(load, features=?'tide'?)",
+            "*pytest *_is_the_users_own.py::test_it *--ckptload-replay=*",
+            ">       ckptload.check(load, features=*tide*",
             "E       ValueError: there is no feature 'tide'; there are: *",
         ]
     )

@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
+
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, ModuleSpec, TensorSpec, View
 from pytest_ckptload.checker import Demands, Subject, attempt, compare, examine, reference_of
 from pytest_ckptload.contents import DAMAGES, state_of
@@ -13,7 +15,6 @@ from pytest_ckptload.recipes import eager, mmap_meta_assign
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Plan, first
 from pytest_ckptload.zoo.structure import structure_of
-from torch import nn
 
 CPU = torch.device("cpu")
 
@@ -150,7 +151,9 @@ def channels_last():
 def test_strides_follow_the_file_or_the_module():
     assert codes(channels_last, eager) == []  # the module's: channels last
     assert codes(channels_last, loads()) == []  # the file's: contiguous
-    assert codes(channels_last, loads(lambda n, t: t.permute(1, 0, 2, 3).contiguous().permute(1, 0, 2, 3))) == ["CKPT203"]
+    assert codes(
+        channels_last, loads(lambda n, t: t.permute(1, 0, 2, 3).contiguous().permute(1, 0, 2, 3))
+    ) == ["CKPT203"]
     assert codes(channels_last, loads(), semantics="copy") == ["CKPT203"]
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 
 import pytest
+
 from pytest_ckptload.case import Case, ModuleSpec
 from pytest_ckptload.recipes import RECIPES, RESUMERS
 from pytest_ckptload.suite.divergences import DIVERGENCES, Divergence, divergences_of
@@ -154,7 +155,7 @@ def test_a_loader_of_the_users(run, pytester):
             "The smallest case found, with scalar:",
             "  Case(module=ModuleSpec(factory='Scalar'), features=('scalar',))",
             "Replay it with:",
-            "  pytest --ckptload-loader=ours:broken 'ckptload::broken::scalar?cpu?' '--ckptload-replay=*'",
+            "  pytest --ckptload-loader=ours:broken *broken::scalar* *--ckptload-replay=*",
             "*a script that shows it, with torch alone*",
         ]
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 import torch
+
 from pytest_ckptload.torch_state import poisoned, preserved, snapshot
 
 LEAKS = {
@@ -71,7 +72,8 @@ def test_a_leak_is_undone_after_an_error():
             torch.set_default_dtype(torch.float64)
             raise KeyError
 
-    pytest.raises(KeyError, fails)
+    with pytest.raises(KeyError):
+        fails()
 
 
 @pytest.mark.usefixtures("undone")

@@ -1,7 +1,7 @@
 """Faults: loaders and resumers that are broken on purpose, to prove that the rules catch it.
 
-Each re-enacts a real bug, which it cites, and stands beside a sibling that is as close to it as can be
-and correct. ``FAULTS`` holds them all.
+Each re-enacts a real bug, which it cites, and stands beside a sibling that is as close to it as can
+be and correct. ``FAULTS`` holds them all.
 """
 
 from __future__ import annotations

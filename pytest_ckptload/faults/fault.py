@@ -11,9 +11,11 @@ __all__ = ["Fault"]
 
 @dataclass(frozen=True)
 class Fault:
-    """A broken loader (or resumer, with ``training``), the rule that must catch it, and its sibling.
+    """A broken loader (or resumer, with ``training``), the rule that must catch it, and its
+    sibling.
 
-    ``promises`` are those under which it is a fault at all; ``advice`` says that the rule only advises.
+    ``promises`` are those under which it is a fault at all; ``advice`` says that the rule only
+    advises.
     """
 
     code: str

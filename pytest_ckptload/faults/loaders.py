@@ -220,7 +220,9 @@ def unties(build: Build, path: Path, device: torch.device) -> nn.Module:
 
 
 def backs_all_by_one_buffer(build: Build, path: Path, device: torch.device) -> nn.Module:
-    """One flat buffer for each dtype behind the parameters, side by side: independent all the same."""
+    """One flat buffer for each dtype behind the parameters, side by side: independent all the
+    same.
+    """
     return _flat(build, path, device, gap=0)
 
 
@@ -294,9 +296,7 @@ LOADER_FAULTS = (
         "CKPT102", leaves_to_empty_unfilled, keeps_everything, ("huggingface/transformers#45902",)
     ),
     Fault("CKPT103", loses_the_sign_of_zero, keeps_everything, ("safetensors/safetensors#831",)),
-    Fault(
-        "CKPT104", skips_biases, loads_without_strict, ("huggingface/transformers#37615",)
-    ),
+    Fault("CKPT104", skips_biases, loads_without_strict, ("huggingface/transformers#37615",)),
     Fault(
         "CKPT104",
         computes_buffers_again,
@@ -318,9 +318,7 @@ LOADER_FAULTS = (
     ),
     Fault("CKPT303", copies_into_meta, keeps_everything, ("pytorch/pytorch#105963",)),
     Fault("CKPT303", mmap_meta_assign, keeps_everything, ("pytorch/pytorch#102212",)),
-    Fault(
-        "CKPT304", makes_every_buffer_persistent, eager, ("huggingface/transformers#24576",)
-    ),
+    Fault("CKPT304", makes_every_buffer_persistent, eager, ("huggingface/transformers#24576",)),
     Fault("CKPT307", returns_eval, eager, ("huggingface/transformers#25555",), advice=True),
     Fault("CKPT401", unties, keeps_subclasses, ("pytorch/pytorch#188346",)),
     Fault(

@@ -25,8 +25,8 @@ _OWN = {"_parameters", "_buffers", "_modules"}
 class Place:
     """One tensor under one name.
 
-    ``kind`` is ``"parameter"``, ``"buffer"``, ``"non-persistent buffer"`` or ``"attribute"``: a tensor
-    that is neither, held by the module itself or in one of its lists, tuples or dicts.
+    ``kind`` is ``"parameter"``, ``"buffer"``, ``"non-persistent buffer"`` or ``"attribute"``: a
+    tensor that is neither, held by the module itself or in one of its lists, tuples or dicts.
     """
 
     name: str

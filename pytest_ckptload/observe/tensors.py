@@ -134,9 +134,7 @@ def first_difference(actual: torch.Tensor, expected: torch.Tensor) -> Difference
         return None
     flat = int(unlike.view(-1).to(torch.uint8).argmax())
     index = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), actual.shape))
-    return Difference(
-        count, actual.numel(), index, _show(actual, flat), _show(expected, flat)
-    )
+    return Difference(count, actual.numel(), index, _show(actual, flat), _show(expected, flat))
 
 
 def _show(tensor: torch.Tensor, flat: int) -> str:

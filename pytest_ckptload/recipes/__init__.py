@@ -1,14 +1,19 @@
 """Recipes: ways of loading that ship with the plugin. ``eager`` is the reference.
 
-Each is written as its documentation has it, for reading as much as for running: what torch gets wrong
-with them is what a project gets that follows the same documentation.
+Each is written as its documentation has it, for reading as much as for running: what torch gets
+wrong with them is what a project gets that follows the same documentation.
 """
 
 from __future__ import annotations
 
 from pytest_ckptload.loader import Loader, Resumer
 from pytest_ckptload.recipes.eager import eager, eager_resume
-from pytest_ckptload.recipes.fast import meta_assign, mmap, mmap_meta_assign, mmap_meta_assign_resume
+from pytest_ckptload.recipes.fast import (
+    meta_assign,
+    mmap,
+    mmap_meta_assign,
+    mmap_meta_assign_resume,
+)
 from pytest_ckptload.recipes.stream import mmap_stream
 from pytest_ckptload.recipes.swap import mmap_meta_swap, mmap_meta_swap_resume
 

@@ -1,7 +1,7 @@
 """The reference: read the whole file, build the module on its device, copy.
 
-Apart from the other recipes because every check runs it. ``state_dict_in`` is here as well: what the
-reference takes for the state dict of a file is what counts.
+Apart from the other recipes because every check runs it. ``state_dict_in`` is here as well: what
+the reference takes for the state dict of a file is what counts.
 """
 
 from __future__ import annotations

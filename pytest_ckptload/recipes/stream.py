@@ -1,7 +1,7 @@
 """The documented loop over a mapped file: one tensor at a time, cast and moved, then assigned.
 
-Apart because it casts: it is judged with ``dtype=``. Source: the PyTorch recipe "Tips for Loading an
-nn.Module from a Checkpoint", its section on ``mmap=True``.
+Apart because it casts: it is judged with ``dtype=``. Source: the PyTorch recipe "Tips for Loading
+an nn.Module from a Checkpoint", its section on ``mmap=True``.
 """
 
 from __future__ import annotations

@@ -110,6 +110,18 @@ def _values(finding: Finding, scene: Scene) -> list[str]:
     name = finding.names[0]
     left, right = scene.at(name), scene.at(name, "expected")
     saved = f"state[{literal(name)}]"
+    if scene.in_file(name) and (twins := scene.twins(name)):
+        tied = " and ".join(f"{left} is {scene.at(twin)}" for twin in twins)
+        others = ", ".join(f"state[{literal(twin)}]" for twin in twins)
+        return _short(
+            "wanted = [{saved}, {others}] if {tied} else [{saved}]\n"
+            "wanted = [value.to({left}.dtype) for value in wanted]\n"
+            "assert any(torch.equal(bits({left}), bits(value)) for value in wanted)",
+            left=left,
+            saved=saved,
+            others=others,
+            tied=tied,
+        )
     if scene.in_file(name) and scene.converted(name):
         return _short(
             "wanted = [value.to({left}.dtype) for value in ({saved}, {right})]\n"

@@ -75,8 +75,8 @@ class Quoter:
     """Collects the definitions and imports of one script.
 
     ``reserved`` are names that the script needs for itself, ``imports`` what it imports. Two things
-    of one name cannot stand in one script: whichever comes second is ``Unquotable``. ``instead`` has
-    texts for functions that need not be quoted in full, by module and name.
+    of one name cannot stand in one script: whichever comes second is ``Unquotable``. ``instead``
+    has texts for functions that need not be quoted in full, by module and name.
     """
 
     def __init__(

@@ -48,8 +48,13 @@ class Scene:
         if name not in self.slots or name in self.case.checkpoint.missing:
             return False
         woven = any(name in pair for pair in self.fresh.overlaps)
-        differ = self.case.checkpoint.ties == "differ" and len(self.fresh.groups[name]) > 1
-        return not woven and not differ and not name.startswith(tuple(self.fresh.customised))
+        return not woven and not name.startswith(tuple(self.fresh.customised))
+
+    def twins(self, name: str) -> list[str]:
+        """The names tied to ``name`` in the module that have a value of their own in the file."""
+        if self.fresh is None or self.case.checkpoint.ties != "differ":
+            return []
+        return [n for n in self.fresh.groups.get(name, ()) if n != name and self.in_file(n)]
 
     def converted(self, name: str) -> bool:
         """Whether the value in the file may have to be converted."""

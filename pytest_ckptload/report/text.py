@@ -94,7 +94,9 @@ def _broken(data: object, depth: int) -> str:
     if len(text) + 4 * depth <= _WIDTH - 4:
         return text
     if hasattr(data, "_departures"):
-        inner = [f"{name}={_broken(value, depth + 1)}" for name, value in data._departures().items()]
+        inner = [
+            f"{name}={_broken(value, depth + 1)}" for name, value in data._departures().items()
+        ]
         opening, closing = f"{type(data).__name__}(", ")"
     elif isinstance(data, dict):
         inner = [f"{key!r}: {_broken(value, depth + 1)}" for key, value in data.items()]

@@ -1,7 +1,7 @@
 """The rules: one kind of difference each, with a stable code.
 
-``RULES`` holds them all by code; ``judge`` runs those that speak about a given set of facts. One file
-for each hundred of codes.
+``RULES`` holds them all by code; ``judge`` runs those that speak about a given set of facts. One
+file for each hundred of codes.
 """
 
 from __future__ import annotations

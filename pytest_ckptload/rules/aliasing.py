@@ -16,16 +16,16 @@ __all__: list[str] = []
     Comparison,
     statement="Names that are one tensor in the eager module are one tensor in the loaded module.",
     explanation=(
-        "A tie is one object under several names. Two Parameters over one storage look tied until an "
+        "A tie is one object under several names. Two Parameters over one storage look tied "
+        "until an "
         "optimizer keeps a state for each, a `.to()` separates them, or gradients are not summed. "
         "A tensor that is a view of another by construction must stay one. "
         "Where the file holds different values for tied names, a loader may keep them apart."
     ),
-    cause=(
-        "`load_state_dict(assign=True)` gives every name a new Parameter of its own."
-    ),
+    cause=("`load_state_dict(assign=True)` gives every name a new Parameter of its own."),
     fix=(
-        "Tie again after loading (`module.head.weight = module.embedding.weight`, `tie_weights()`), or "
+        "Tie again after loading (`module.head.weight = module.embedding.weight`, "
+        "`tie_weights()`), or "
         "assign by tensor object instead of by name."
     ),
     references=(
@@ -77,7 +77,8 @@ def _overlapping(c: Comparison, names: tuple[str, str]) -> bool:
         "Tensors with an element in common are both changed by every step of an optimizer."
     ),
     cause=(
-        "Entries of the file are views of one storage. Copying separates them, assigning keeps them "
+        "Entries of the file are views of one storage. Copying separates them, assigning keeps "
+        "them "
         "together."
     ),
     fix="Clone entries that overlap another before assigning them.",

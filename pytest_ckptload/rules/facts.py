@@ -1,7 +1,8 @@
 """The facts that rules judge: what a loader gave, and what it should have given.
 
-Apart from the rules because several of them ask the same questions of the same facts: which values a
-tensor may have, which names were settled already. The answers are worked out once, and only when asked.
+Apart from the rules because several of them ask the same questions of the same facts: which values
+a tensor may have, which names were settled already. The answers are worked out once, and only when
+asked.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class Comparison:
 
     @cached_property
     def unjudged(self) -> frozenset[str]:
-        """The names that have no value anywhere: missing from the file, and not tied to any in it."""
+        """The names that have no value anywhere: missing from the file, and not tied to any in
+        it.
+        """
         return frozenset(name for name in self.reference.missing if name not in self.sources)
 
     def tied(self, name: str) -> bool:
@@ -160,9 +163,10 @@ class Comparison:
 class Attempt:
     """How a load ended, where that alone is to be judged.
 
-    ``expect`` is ``"load"`` where the eager recipe loads, ``"mismatch"`` where names are missing from
-    the file or too many, ``"damage"`` where the file was damaged, ``"refusal"`` where the eager recipe
-    refuses for a reason of its own. ``refusable`` says why refusing is right all the same.
+    ``expect`` is ``"load"`` where the eager recipe loads, ``"mismatch"`` where names are missing
+    from the file or too many, ``"damage"`` where the file was damaged, ``"refusal"`` where the
+    eager recipe refuses for a reason of its own. ``refusable`` says why refusing is right all the
+    same.
     """
 
     expect: str
@@ -186,9 +190,10 @@ class FileFacts:
 class Training:
     """An optimizer beside the module it belongs to, and the same for the reference.
 
-    ``slots`` are the parameters the optimizer refers to, by group. ``state`` and ``eager_state`` are
-    the optimizer's state by parameter name; ``steps`` the names whose bytes differ after a step from
-    those of the reference, with both tensors. ``exempt`` names differ already for another reason.
+    ``slots`` are the parameters the optimizer refers to, by group. ``state`` and ``eager_state``
+    are the optimizer's state by parameter name; ``steps`` the names whose bytes differ after a step
+    from those of the reference, with both tensors. ``exempt`` names differ already for another
+    reason.
     """
 
     actual: Observation

@@ -16,7 +16,8 @@ __all__: list[str] = []
     FileFacts,
     statement="Neither loading nor training changes the checkpoint file.",
     explanation=(
-        "The file is compared byte by byte after the load, and again after an optimizer stepped the "
+        "The file is compared byte by byte after the load, and again after an optimizer "
+        "stepped the "
         "loaded module."
     ),
     cause="The file is mapped with MAP_SHARED, so that writing to a tensor writes to the file.",

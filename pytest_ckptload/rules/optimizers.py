@@ -28,7 +28,9 @@ def _live(t: Training) -> dict[int, str]:
     "stale-reference",
     Training,
     statement="An optimizer refers to no tensor that its module does not have.",
-    explanation="It steps what it refers to: the module's own parameters stay as they are, in silence.",
+    explanation=(
+        "It steps what it refers to: the module's own parameters stay as they are, in silence."
+    ),
     cause=(
         "The optimizer was made before the load, and the load replaced the parameters: "
         "`assign=True` does, and so do `to_empty` and moves to another device type."
@@ -52,8 +54,8 @@ def stale_reference(t: Training) -> Iterator[Broken]:
                 name = _name_of_slot(t, number, position)
                 yield Broken(
                     f"param_groups[{number}]['params'][{position}]",
-                    f"refers to a tensor of shape {tuple(parameter.shape)} that is not in the module"
-                    + (f"; {name} of the module is another" if name else ""),
+                    f"refers to a tensor of shape {tuple(parameter.shape)} that is not in the "
+                    "module" + (f"; {name} of the module is another" if name else ""),
                     (name,) if name else (),
                 )
 
@@ -125,9 +127,7 @@ def _unlike(actual: object, expected: object) -> str | None:
     if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
         return None if actual == expected else f"{actual!r}, expected {expected!r}"
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
-        return (
-            f"{actual.dtype} {tuple(actual.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
-        )
+        return f"{actual.dtype} {tuple(actual.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
     return None if same_bits(actual, expected) else str(first_difference(actual, expected))
 
 

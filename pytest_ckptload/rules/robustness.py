@@ -16,7 +16,8 @@ __all__: list[str] = []
     Attempt,
     statement="What the eager recipe loads, the loader loads.",
     explanation=(
-        "The checkpoint is an ordinary file that the eager recipe loads into the same module. Where "
+        "The checkpoint is an ordinary file that the eager recipe loads into the same module. "
+        "Where "
         "torch itself refuses a conversion that this loader needs, refusing is right."
     ),
     cause="The loader raised an error, which is quoted.",
@@ -39,7 +40,8 @@ def _described(error: BaseException) -> str:
     Attempt,
     statement="With the promise *strict*, a file with a key too few or too many is refused.",
     explanation=(
-        "Half-loaded models train and answer without complaint. A loader that does not promise to be "
+        "Half-loaded models train and answer without complaint. A loader that does not promise "
+        "to be "
         "strict may accept such a file, but may leave nothing on meta or in uninitialised memory. "
         "Filling a tied name through its tie is no acceptance of a missing key."
     ),
@@ -58,7 +60,8 @@ def mismatch_accepted(attempt: Attempt) -> Iterator[Broken]:
     Attempt,
     statement="With the promise *robust*, a damaged file that the eager recipe refuses is refused.",
     explanation=(
-        "Only accepting or refusing is compared, never the kind of error. A bit flipped in tensor data "
+        "Only accepting or refusing is compared, never the kind of error. A bit flipped in "
+        "tensor data "
         "that torch accepts as well is charged to nobody."
     ),
     cause="The loader catches errors and goes on, or reads past what is left of the file.",

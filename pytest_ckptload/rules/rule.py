@@ -32,7 +32,8 @@ class Broken:
 class Rule:
     """One kind of difference: how it is found and what is to be said of it.
 
-    ``on`` is the kind of facts it judges: ``Comparison``, ``Attempt``, ``Training`` or ``FileFacts``.
+    ``on`` is the kind of facts it judges: ``Comparison``, ``Attempt``, ``Training`` or
+    ``FileFacts``.
     """
 
     code: str

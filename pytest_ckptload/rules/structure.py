@@ -17,7 +17,10 @@ __all__: list[str] = []
     statement="Every name of the eager module is in the loaded module.",
     explanation="Parameters, buffers and tensors held as plain attributes count alike.",
     cause="The loader built another module, deleted a buffer, or renamed on the way.",
-    fix="Build with the factory that the loader was given, and rename keys of the file, not of the module.",
+    fix=(
+        "Build with the factory that the loader was given, and rename keys of the file, not of "
+        "the module."
+    ),
     references=("pytorch/pytorch#123625", "huggingface/transformers#31970"),
 )
 def name_missing(c: Comparison) -> Iterator[Broken]:
@@ -46,7 +49,8 @@ def _listed(names: list[str]) -> str:
     Comparison,
     statement="The loaded module has no parameter or buffer that the eager module lacks.",
     explanation=(
-        "Such a name goes into the next checkpoint and into every optimizer. Plain attributes that a "
+        "Such a name goes into the next checkpoint and into every optimizer. Plain attributes "
+        "that a "
         "loader adds for itself are no harm and are left alone."
     ),
     cause="The loader registers whatever the file holds, or wraps the module in another.",
@@ -67,16 +71,20 @@ def name_extra(c: Comparison) -> Iterator[Broken]:
     Comparison,
     statement="Nothing is left on the meta device.",
     explanation=(
-        "A meta tensor has no data. Parameters that the file lacks, non-persistent buffers and tensors "
+        "A meta tensor has no data. Parameters that the file lacks, non-persistent buffers and "
+        "tensors "
         "held as plain attributes are not in the state dict, so no load reaches them."
     ),
     cause=(
-        "The module was built under `torch.device('meta')`, and the file does not hold this name; or "
-        "`load_state_dict` ran without `assign=True`, which copies into meta tensors and loads nothing."
+        "The module was built under `torch.device('meta')`, and the file does not hold this "
+        "name; or "
+        "`load_state_dict` ran without `assign=True`, which copies into meta tensors and loads "
+        "nothing."
     ),
     fix=(
         "Compute it again on the target device after loading (a `reset_parameters` or "
-        "`init_buffers` of the module), make the buffer persistent, or build outside the meta device."
+        "`init_buffers` of the module), make the buffer persistent, or build outside the meta "
+        "device."
     ),
     references=(
         "pytorch/pytorch#102212",
@@ -99,9 +107,12 @@ def left_on_meta(c: Comparison) -> Iterator[Broken]:
     Comparison,
     statement="Parameters stay parameters, and buffers stay as persistent as they were.",
     explanation=(
-        "The kind decides what an optimizer sees, what `.to()` moves and what the next checkpoint holds."
+        "The kind decides what an optimizer sees, what `.to()` moves and what the next "
+        "checkpoint holds."
     ),
-    cause="A loader registers everything as parameters, or buffers anew without `persistent=False`.",
+    cause=(
+        "A loader registers everything as parameters, or buffers anew without `persistent=False`."
+    ),
     fix="Assign through `setattr` or `module._buffers[name]`, which keep the registration.",
     references=("pytorch/torchtitan#3886", "huggingface/transformers#24576"),
 )
@@ -118,7 +129,8 @@ def kind_changed(c: Comparison) -> Iterator[Broken]:
     Comparison,
     statement="Modules are in the mode, training or evaluation, in which construction leaves them.",
     explanation=(
-        "Some libraries return `eval()` on purpose, so this is advice: dropout and batch norm behave "
+        "Some libraries return `eval()` on purpose, so this is advice: dropout and batch norm "
+        "behave "
         "otherwise until `train()` is called."
     ),
     cause="The loader calls `module.eval()` or `module.train()`.",

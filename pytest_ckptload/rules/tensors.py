@@ -19,7 +19,8 @@ Sides = dict[str, tuple[Place, object, object]]
 def _axis(
     c: Comparison, what: Callable[[torch.Tensor], object], names: Iterator[str]
 ) -> Iterator[Broken]:
-    """Judge an axis on which a loaded module follows the file or the module, one of them throughout.
+    """Judge an axis on which a loaded module follows the file or the module, one of them
+    throughout.
 
     ``what`` is the property; ``names`` are those whose property the file may decide.
     """
@@ -59,7 +60,8 @@ def _axis(
     Comparison,
     statement="The dtype is the file's or the module's, one of them throughout a module.",
     explanation=(
-        "Assigning keeps the file's dtype, copying keeps the module's: both are right, a mixture is "
+        "Assigning keeps the file's dtype, copying keeps the module's: both are right, a "
+        "mixture is "
         "not. `semantics=` pins one of them, `dtype=` names the dtype a casting loader must give."
     ),
     cause="The loader casts some tensors and not others, or to a dtype that nobody asked for.",
@@ -129,18 +131,23 @@ def shape_changed(c: Comparison) -> Iterator[Broken]:
     Comparison,
     statement="The strides are the file's or the module's, one of them throughout a module.",
     explanation=(
-        "Judged for entries that are dense and do not overlap themselves; others must end dense, or "
+        "Judged for entries that are dense and do not overlap themselves; others must end "
+        "dense, or "
         "as they are in the file. Dimensions of size one have no stride that matters."
     ),
     cause="The loader rebuilt the tensor from its bytes and forgot the strides, or permuted it.",
-    fix="Keep the strides of the source (`torch.preserve_format`), or copy into the module's tensor.",
+    fix=(
+        "Keep the strides of the source (`torch.preserve_format`), or copy into the module's "
+        "tensor."
+    ),
     references=("safetensors/safetensors#308", "tracel-ai/burn#5383"),
 )
 def stride_changed(c: Comparison) -> Iterator[Broken]:
     alike = [
         (place, eager)
         for place, eager in c.shared
-        if place.tensor.shape == eager.tensor.shape and place.name not in c.unjudged
+        if place.tensor.shape == eager.tensor.shape
+        and place.name not in c.unjudged
         and place.tensor.layout == torch.strided
     ]
     dense = []
@@ -185,7 +192,9 @@ def layout_changed(c: Comparison) -> Iterator[Broken]:
     "device-changed",
     Comparison,
     statement="Every tensor is on the device where the eager module has it.",
-    explanation="What stays behind on another device fails in the first forward, or is slow for ever.",
+    explanation=(
+        "What stays behind on another device fails in the first forward, or is slow for ever."
+    ),
     cause="Buffers or plain attributes were not moved with the parameters.",
     fix="Move the module as a whole, or give `map_location` and build on the device.",
     references=("huggingface/accelerate#1710", "huggingface/peft#2113"),
@@ -202,7 +211,8 @@ def device_changed(c: Comparison) -> Iterator[Broken]:
     Comparison,
     statement="`requires_grad` is that of the eager module.",
     explanation=(
-        "A frozen parameter that trains, or a trainable one that does not, changes what training does "
+        "A frozen parameter that trains, or a trainable one that does not, changes what "
+        "training does "
         "and what an optimizer is given. The module decides, not the file."
     ),
     cause="The parameter was registered anew, `nn.Parameter(tensor)`, which requires gradients.",
@@ -214,7 +224,8 @@ def requires_grad_changed(c: Comparison) -> Iterator[Broken]:
         if place.tensor.requires_grad != eager.tensor.requires_grad:
             yield Broken(
                 place.name,
-                f"requires_grad={place.tensor.requires_grad}, expected {eager.tensor.requires_grad}",
+                f"requires_grad={place.tensor.requires_grad}, expected "
+                f"{eager.tensor.requires_grad}",
             )
 
 
@@ -230,7 +241,8 @@ def requires_grad_changed(c: Comparison) -> Iterator[Broken]:
     ),
     fix=(
         "Copy into the module's own tensor, or rebuild the subclass around the loaded data; "
-        "`torch.__future__.set_swap_module_params_on_conversion(True)` swaps contents and keeps the object."
+        "`torch.__future__.set_swap_module_params_on_conversion(True)` swaps contents and "
+        "keeps the object."
     ),
     references=("vllm-project/vllm#34201", "pytorch/ao#456"),
 )

@@ -75,9 +75,12 @@ def bits_differ(c: Comparison) -> Iterator[Broken]:
     statement="No tensor holds uninitialised memory.",
     explanation=(
         "Loads run while torch fills new memory with NaN, or with the greatest integer, so that "
-        "memory that nobody wrote to is recognised even where it would happen to hold the right bytes."
+        "memory that nobody wrote to is recognised even where it would happen to hold the "
+        "right bytes."
     ),
-    cause="The tensor was made by `to_empty`, `empty` or `empty_like`, and nothing was written to it.",
+    cause=(
+        "The tensor was made by `to_empty`, `empty` or `empty_like`, and nothing was written to it."
+    ),
     fix=(
         "After `to_empty`, fill what the file does not hold: call the module's `reset_parameters` "
         "or compute the buffer again, or build outside `torch.device('meta')`."
@@ -103,7 +106,8 @@ def uninitialised(c: Comparison) -> Iterator[Broken]:
     Comparison,
     statement="NaN payloads and the sign of zero survive.",
     explanation=(
-        "All numbers are equal, but the bits of a NaN or the sign of a zero are not those in the file. "
+        "All numbers are equal, but the bits of a NaN or the sign of a zero are not those in "
+        "the file. "
         "No conversion took place that would excuse it."
     ),
     cause="The values went through arithmetic or through another dtype and back.",

@@ -1,7 +1,7 @@
 """Cases, random and covering.
 
-Structure is drawn and contents are filled, so that a case costs few draws. Apart from the zoo, which
-says what there is to draw from and knows nothing of Hypothesis.
+Structure is drawn and contents are filled, so that a case costs few draws. Apart from the zoo,
+which says what there is to draw from and knows nothing of Hypothesis.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ def selected(
     """
     for name in (*(features or ()), *without):
         if name not in FEATURES:
-            raise InvalidArgument(
-                f"there is no feature {name!r}; there are: {', '.join(FEATURES)}"
-            )
+            raise InvalidArgument(f"there is no feature {name!r}; there are: {', '.join(FEATURES)}")
     names = FEATURES if features is None else features
     chosen = [FEATURES[name] for name in FEATURES if name in names and name not in without]
     return [f for f in chosen if of_module or f.of == "checkpoint"]
@@ -53,8 +51,8 @@ def cases(
 ) -> st.SearchStrategy[Case]:
     """Strategy for cases: a module, a checkpoint for it, and a random few of the ``features``.
 
-    Features in ``always`` are in every case. With a ``structure`` the cases are checkpoints for that
-    module, and have none of their own. Cases shrink to one small module with plain contents.
+    Features in ``always`` are in every case. With a ``structure`` the cases are checkpoints for
+    that module, and have none of their own. Cases shrink to one small module with plain contents.
     """
     some = selected(features, without, of_module=structure is None)
     fixed = selected(always, of_module=structure is None) if always else []
@@ -105,10 +103,11 @@ def covering(
     without: Sequence[str] = (),
     structure: Structure | None = None,
 ) -> Iterator[Case]:
-    """The cases every check begins with: a plain one, each choice of each feature alone, each class.
+    """The cases every check begins with: a plain one, each choice of each feature alone, each
+    class.
 
-    They are minimal by construction: all choices but one are the simplest. Classes and special values
-    come where all features, or none, are wanted.
+    They are minimal by construction: all choices but one are the simplest. Classes and special
+    values come where all features, or none, are wanted.
     """
     everything = selected(features, without, of_module=structure is None)
     whole = features is None or not features

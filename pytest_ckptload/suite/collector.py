@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from pytest_ckptload import devices
-from pytest_ckptload.checks import Checker
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for
 from pytest_ckptload.inputs import check_loader, check_names, given_case, imported
@@ -91,12 +90,16 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
     for subject in chosen:
         if subject.training and (given or settings.features is not None):
             continue
-        fitting = resume_groups() if subject.training else groups(
-            models=models,
-            checkpoint=settings.checkpoint,
-            replay=settings.replay is not None,
-            features=settings.features,
-            without=settings.without,
+        fitting = (
+            resume_groups()
+            if subject.training
+            else groups(
+                models=models,
+                checkpoint=settings.checkpoint,
+                replay=settings.replay is not None,
+                features=settings.features,
+                without=settings.without,
+            )
         )
         for group in fitting:
             for device in where:

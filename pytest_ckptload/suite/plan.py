@@ -17,7 +17,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Checker
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, Loader, Resumer
-from pytest_ckptload.recipes import RECIPES, RESUMERS
+from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_stream
 from pytest_ckptload.resuming import adamw, momentum_sgd
 from pytest_ckptload.suite.divergences import Divergence, divergences_of
 from pytest_ckptload.zoo import FEATURES
@@ -33,7 +33,9 @@ _STREAM_DTYPE = torch.bfloat16
 
 @dataclass(frozen=True)
 class Subject:
-    """A loader under its name in the suite, what it is asked for, and what it is known to get wrong."""
+    """A loader under its name in the suite, what it is asked for, and what it is known to get
+    wrong.
+    """
 
     name: str
     load: Loader | Resumer
@@ -44,7 +46,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Group:
-    """What one test generates: cases with one feature, or with any, or for one given module or file."""
+    """What one test generates: cases with one feature, or with any, or for one given module or
+    file.
+    """
 
     name: str
     arguments: Mapping[str, Any]
@@ -102,16 +106,14 @@ class SuiteTest:
         return [e for e in expected if e in met], [e for e in expected if e not in met]
 
 
-def subjects(
-    loaders: Mapping[str, Loader], *, recipes: bool, torch_version: str
-) -> list[Subject]:
+def subjects(loaders: Mapping[str, Loader], *, recipes: bool, torch_version: str) -> list[Subject]:
     """The recipes, where wanted, and the user's loaders."""
     chosen = []
     if recipes:
         for name, recipe in RECIPES.items():
             demands: dict[str, Any] = {"promises": ("strict", "robust")}
-            if name == "mmap_stream":
-                recipe = partial(recipe, dtype=_STREAM_DTYPE)
+            if recipe is mmap_stream:
+                recipe = partial(mmap_stream, dtype=_STREAM_DTYPE)
                 demands["dtype"] = _STREAM_DTYPE
             known = tuple(divergences_of(name, torch_version))
             chosen.append(Subject(name, recipe, demands, known))

@@ -26,7 +26,9 @@ _FACTORIES: dict[str, Callable[..., Any]] = {}
 
 
 def register(feature: Feature) -> None:
-    """Make a feature known. Raises ``ValueError`` where its name, or that of a factory, is taken."""
+    """Make a feature known. Raises ``ValueError`` where its name, or that of a factory, is
+    taken.
+    """
     if feature.name in FEATURES:
         raise ValueError(f"there is a feature {feature.name!r} already")
     for made in feature.factories:

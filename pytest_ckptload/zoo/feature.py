@@ -61,7 +61,11 @@ class Plan:
 
     def free(self, suits: Callable[[Slot], bool] = lambda slot: True) -> list[Slot]:
         """The slots of the file that no other checkpoint feature has taken, and that suit."""
-        taken = {*self.tensors, *self.missing, *(name for view in self.views for name in view.names)}
+        taken = {
+            *self.tensors,
+            *self.missing,
+            *(name for view in self.views for name in view.names),
+        }
         return [s for s in self.structure.saved if s.name not in taken and suits(s)]
 
     def module(self) -> ModuleSpec:

@@ -21,8 +21,9 @@ class FromFile(nn.Module):
 def module_like(state: Mapping[str, Any]) -> nn.Module:
     """A module whose state dict has the names, shapes, dtypes and ties of ``state``.
 
-    Floating and complex tensors become parameters, others buffers, on the ambient device; entries that
-    are no tensors are left out. Raises ``ValueError`` where a name is both a tensor and a prefix.
+    Floating and complex tensors become parameters, others buffers, on the ambient device; entries
+    that are no tensors are left out. Raises ``ValueError`` where a name is both a tensor and a
+    prefix.
     """
     root = FromFile()
     made: dict[int, torch.Tensor] = {}
@@ -33,7 +34,9 @@ def module_like(state: Mapping[str, Any]) -> nn.Module:
         owner: nn.Module = root
         for part in path:
             if part in owner._parameters or part in owner._buffers:
-                raise ValueError(f"{name!r}: {part!r} is a tensor and a module at once in this file")
+                raise ValueError(
+                    f"{name!r}: {part!r} is a tensor and a module at once in this file"
+                )
             if part not in owner._modules:
                 owner._modules[part] = FromFile()
             owner = owner._modules[part]  # type: ignore[assignment]
@@ -53,4 +56,7 @@ def _register(
         tensor = nn.Parameter(empty) if trainable else empty
         made[id(value)] = tensor
     # Straight into the dictionaries: names in files need not be identifiers.
-    (owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers)[name] = tensor
+    if isinstance(tensor, nn.Parameter):
+        owner._parameters[name] = tensor
+    else:
+        owner._buffers[name] = tensor

@@ -56,7 +56,5 @@ def structure_of(module: nn.Module) -> Structure:
             continue
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
         group = groups.setdefault(id(tensor), name)
-        slots.append(
-            Slot(name, tuple(tensor.shape), tensor.dtype, kind, group, tensor.numel())
-        )
+        slots.append(Slot(name, tuple(tensor.shape), tensor.dtype, kind, group, tensor.numel()))
     return Structure(tuple(slots))

@@ -15,7 +15,9 @@ def share(module: nn.Module, source: str, name: str) -> None:
 def _apply(plan: Plan, choose: Choose) -> None:
     size = choose((1, 2, 3))
     kind = choose(("Linear", "BatchNorm1d"))
-    sizes = {"in_features": size, "out_features": size} if kind == "Linear" else {"num_features": size}
+    sizes = (
+        {"in_features": size, "out_features": size} if kind == "Linear" else {"num_features": size}
+    )
     prefix = plan.add(kind, **sizes)
     plan.edit("share", source=prefix.rstrip("."), name=f"shared{len(plan.edits)}")
 
