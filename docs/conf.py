@@ -13,11 +13,13 @@ author = "the pytest-ckptload developers"
 copyright = author
 release = version = _version("pytest-ckptload")
 
-extensions = ["myst_parser", "rule_pages"]
+extensions = ["myst_parser", "rule_pages", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 # Fragments of news, and what pages include.
 exclude_patterns = ["_build", "_generated", "changes"]
-nitpicky = True
+
+autodoc_typehints = "none"
+napoleon_numpy_docstring = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3

@@ -47,6 +47,8 @@ def converted(made: list[pytest.Function]) -> list[pytest.Function]:
     ``@given`` already: there the placeholder fixture tells what is wrong.
     """
     first = made[0]
+    if not isinstance(first, pytest.Function):
+        return made
     function = first.function
     names = [name for name in _argument_names(first) if name in _GIVEN and _is_ours(first, name)]
     if not names or getattr(function, "is_hypothesis_test", False):
@@ -87,7 +89,9 @@ def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequenc
         pytest.fail(problem, pytrace=False)
     try:
         defaults = checker_for(item).defaults
-        drawn = st.shared(_strategy(defaults, names), key="ckptload")
+        # Through `map` because Hypothesis then prints the data by its own short `repr`; shared so
+        # that all names in one signature belong to one case.
+        drawn = st.shared(_strategy(defaults, names).map(lambda case: case), key="ckptload")
         strategies = dict.fromkeys(names, drawn)
     except (InvalidArgument, ValueError) as error:
         pytest.fail(str(error), pytrace=False)
@@ -106,8 +110,7 @@ def _problem(item: pytest.Function, function: Callable[..., Any], name: str) -> 
     """Why this test cannot be a Hypothesis test over cases."""
     if inspect.iscoroutinefunction(function):
         return f"{name} is for tests that are plain functions, and this one is async"
-    own = getattr(function, "_hypothesis_internal_use_settings", settings.default)
-    if HealthCheck.function_scoped_fixture in own.suppress_health_check:
+    if HealthCheck.function_scoped_fixture in _own_settings(function)[0].suppress_health_check:
         return None
     info, manager = item._fixtureinfo, item.session._fixturemanager
     for asked in info.argnames:
@@ -146,22 +149,31 @@ def _strategy(defaults: Defaults, names: Sequence[str]) -> st.SearchStrategy[Cas
     return cases(features=[f.name for f in features if f.name not in REFUSED])
 
 
-def _settings(function: Callable[..., Any], defaults: Defaults) -> settings:
-    """The test's settings: what its own ``@settings`` says comes first, then marker and options."""
+def _own_settings(function: Callable[..., Any]) -> tuple[settings, settings]:
+    """The settings of the test's own ``@settings``, or else the profile's; and the profile's."""
     profile = settings.default
     assert profile is not None
-    own: settings = getattr(function, "_hypothesis_internal_use_settings", None) or profile
-    changes: dict[str, Any] = {}
+    return getattr(function, "_hypothesis_internal_use_settings", None) or profile, profile
+
+
+def _settings(function: Callable[..., Any], defaults: Defaults) -> settings:
+    """The test's settings. What its own ``@settings`` says comes before options and marker.
+
+    A value that is the profile's as well counts as not said: Hypothesis does not keep the difference.
+    """
+    own, profile = _own_settings(function)
     if defaults.replay is not None:
-        changes = {"max_examples": 1, "phases": [Phase.generate], "database": None}
-    elif defaults.max_examples is not None and own.max_examples == profile.max_examples:
-        changes["max_examples"] = defaults.max_examples
-    if not defaults.shrink:
-        changes.setdefault(
-            "phases", [p for p in own.phases if p not in (Phase.shrink, Phase.explain)]
-        )
+        return settings(own, max_examples=1, phases=[Phase.generate], database=None, deadline=None)
+    changes: dict[str, Any] = {}
+    if defaults.max_examples is not None and own.max_examples == profile.max_examples:
+        changes["max_examples"] = max(1, defaults.max_examples)
     if own.deadline == profile.deadline:
         changes["deadline"] = None
+    left_out = set() if defaults.shrink else {Phase.shrink, Phase.explain}
+    if own.phases == profile.phases:
+        # It would name lines of torch's and of this package's, and takes its time.
+        left_out |= {Phase.explain}
+    changes["phases"] = [phase for phase in own.phases if phase not in left_out]
     return settings(own, **changes)
 
 

@@ -310,6 +310,15 @@ def test_every_fixture_is_documented(tmp_path: Path) -> None:
     assert headings("reference/fixtures.md") == fixtures
 
 
+def test_every_module_has_its_place_in_the_architecture() -> None:
+    tree = re.search(r"^pytest_ckptload/\n(.*?)^tests/", PAGES["docs/architecture.md"], re.M | re.S)
+    assert tree is not None
+    told = set(re.findall(r"^  ([\w.]+)", tree[1], flags=re.MULTILINE))
+    package = ROOT / "pytest_ckptload"
+    here = {p.name for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert told == here
+
+
 # --- the helpers above accept what is good and refuse what is bad ---
 
 GOOD = """

@@ -19,6 +19,7 @@ def run(fault, loader, **defaults):
     return (checker.check_resume if fault.training else checker.check)(loader)
 
 
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter:UserWarning")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.code}-{fault.name}")
 def test_a_fault_is_caught_by_its_rule(fault, capsys):
     with pytest.raises(CheckpointMismatch) as caught:
@@ -29,7 +30,7 @@ def test_a_fault_is_caught_by_its_rule(fault, capsys):
 
 
 @pytest.mark.parametrize(
-    "fault", FAULTS, ids=lambda fault: f"{fault.code}-{fault.sibling.__name__}"
+    "fault", FAULTS, ids=lambda fault: f"{fault.code}-{fault.sibling.__name__}-beside-{fault.name}"
 )
 def test_its_sibling_is_not_accused(fault):
     report = run(fault, fault.sibling, strict=True)

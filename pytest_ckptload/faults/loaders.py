@@ -343,5 +343,5 @@ LOADER_FAULTS = (
         ("meta-pytorch/torchtune#1018",),
         promises=("robust",),
     ),
-    Fault("CKPT807", returns_the_state_dict, eager, ("root",)),
+    Fault("CKPT807", returns_the_state_dict, eager, ()),
 )

@@ -127,6 +127,8 @@ class Comparison:
                     for other in group
                     if other in self.reference.values and other != self.sources[name]
                 ]
+        if any(origin.is_meta for origin in origins):
+            return []
         dtype = place.tensor.dtype
         candidates = [_converted(origin, dtype) for origin in origins]
         module_dtype = eager.tensor.dtype
