@@ -108,7 +108,7 @@ class _Target:
     features: Sequence[str] | None = None
     without: tuple[str, ...] = ()
     fixed: list[Case] | None = None
-    quote: Callable[[Found], str] | None = None
+    quote: Callable[[Found, torch.device], str] | None = None
 
 
 class Checker:
@@ -195,9 +195,9 @@ class Checker:
             path, held = file_subject(checkpoint, subject)
             target.examine = lambda case, device: examine_file(path, loader, device, demands, held)
             target.subject, target.subject_name, target.fixed = held, path.name, [Case()]
-        elif save is None:
-            target.quote = lambda found: script(
-                found.case, found.findings, loader, dtype=dtype, build=build
+        elif save is None and reference is None:
+            target.quote = lambda found, device: script(
+                found.case, found.findings, loader, dtype=dtype, build=build, device=device
             )
         return self._run(target, devices, max_examples)
 
@@ -348,7 +348,10 @@ class Checker:
         text = failure_text(target.name, str(device), outcome, replay, target.subject_name)
         error = CheckpointMismatch(text, found.findings, found.case)
         if target.quote is not None:
-            error.script = target.quote(found)
+            try:
+                error.script = target.quote(found, device)
+            except Exception as reason:  # quoting sources must not hide what was found
+                error.script = f"# There is no script of this case: {reason!r}"
         return error
 
 

@@ -1,8 +1,7 @@
 """Tests that ask for generated cases in their signature, made into Hypothesis tests.
 
-Apart from the plugin and the fixtures because it needs torch and Hypothesis: it is imported when the
-first such test is collected. What is drawn is data, so that Hypothesis prints and shrinks data; a
-wrapper around the user's function makes it real for one example, and clears up after it.
+Apart from the plugin and the fixtures because it needs torch and Hypothesis: it is imported when
+the first such test is collected. What is drawn is data, so that Hypothesis shrinks and prints data.
 """
 
 from __future__ import annotations
@@ -10,34 +9,23 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from pytest_ckptload.case import Case, CheckpointSpec
-from pytest_ckptload.checker import folder, quiet
 from pytest_ckptload.checks import Defaults
 from pytest_ckptload.fixtures import PREPARE, checker_for
-from pytest_ckptload.report.text import replay_command
 from pytest_ckptload.strategies.cases import REFUSED, cases, selected
-from pytest_ckptload.torch_state import preserved
-from pytest_ckptload.written import WrittenCase
-from pytest_ckptload.zoo import seeded
+from pytest_ckptload.written import GIVEN, made_real
 
 __all__ = ["converted"]
-
-_GIVEN: Mapping[str, Callable[[WrittenCase], Any]] = {
-    "ckptload_case": lambda written: written,
-    "ckptload_module": lambda written: written.build(),
-    "ckptload_checkpoint": lambda written: written.path,
-}
-"""What a test gets for each of the names that it may ask for."""
 
 
 def converted(made: list[pytest.Function]) -> list[pytest.Function]:
@@ -50,26 +38,23 @@ def converted(made: list[pytest.Function]) -> list[pytest.Function]:
     if not isinstance(first, pytest.Function):
         return made
     function = first.function
-    names = [name for name in _argument_names(first) if name in _GIVEN and _is_ours(first, name)]
+    names = [n for n in first._fixtureinfo.argnames if n in GIVEN and _is_ours(first, n)]
     if not names or getattr(function, "is_hypothesis_test", False):
         return made
-    # Markers may still be added: what is really drawn, and how, is settled when the test is set up.
+    # Markers may still be added: what is drawn, and how, is settled when the test is set up.
     stub = given(**{name: st.none() for name in names})(function)
     collector: Any = first.parent
     items: list[pytest.Function] = list(collector._genfunctions(first.originalname, stub))
     for item in items:
-        item.stash[PREPARE] = functools.partial(_prepare, item, function, names)
+        prepare: Callable[[], None] = functools.partial(_prepare, item, function, names)
+        item.stash[PREPARE] = prepare
         _put(item, stub)
     return items
 
 
-def _argument_names(item: pytest.Function) -> Sequence[str]:
-    return item._fixtureinfo.argnames
-
-
 def _is_ours(item: pytest.Function, name: str) -> bool:
     """Whether ``name`` is the placeholder: neither parametrized nor overridden by the user."""
-    definitions = item._fixtureinfo.name2fixturedefs.get(name)
+    definitions = item._fixtureinfo.name2fixturedefs.get(name, ())
     return bool(definitions) and definitions[-1].func.__module__ == "pytest_ckptload.fixtures"
 
 
@@ -84,23 +69,21 @@ def _put(item: pytest.Function, test: Callable[..., Any]) -> None:
 
 def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequence[str]) -> None:
     """Give the item the Hypothesis test that its markers and the command line ask for."""
-    problem = _problem(item, function, names[0])
-    if problem is not None:
+    if problem := _problem(item, function, names[0]):
         pytest.fail(problem, pytrace=False)
     try:
         defaults = checker_for(item).defaults
-        # Through `map` because Hypothesis then prints the data by its own short `repr`; shared so
-        # that all names in one signature belong to one case.
-        drawn = st.shared(_strategy(defaults, names).map(lambda case: case), key="ckptload")
-        strategies = dict.fromkeys(names, drawn)
+        # A copy, by `map`, because Hypothesis prints that by its own short `repr`; shared so that
+        # all names in one signature belong to one case.
+        drawn = st.shared(_strategy(defaults, names).map(replace), key="ckptload")
     except (InvalidArgument, ValueError) as error:
         pytest.fail(str(error), pytrace=False)
-    test: Any = given(**strategies)(function)
-    # Hypothesis' own pytest plugin sets these two private attributes as well.
+    test: Any = given(**dict.fromkeys(names, drawn))(function)
+    # Hypothesis' own pytest plugin sets both of these private attributes as well.
     test._hypothesis_internal_use_settings = _settings(function, defaults)
     if defaults.seed is not None and defaults.replay is None:
         test = with_seed(defaults.seed)(test)
-    inner: Any = _made_real(item, function, names)
+    inner: Any = made_real(function, names, item.nodeid)
     inner._hypothesis_internal_add_digest = item.nodeid.encode()
     test.hypothesis.inner_test = inner
     _put(item, test)
@@ -110,37 +93,35 @@ def _problem(item: pytest.Function, function: Callable[..., Any], name: str) -> 
     """Why this test cannot be a Hypothesis test over cases."""
     if inspect.iscoroutinefunction(function):
         return f"{name} is for tests that are plain functions, and this one is async"
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is not parameter.empty:
+            return (
+                f"{name} makes this a Hypothesis test, whose parameters have no defaults: "
+                f"{parameter.name} has one"
+            )
     if HealthCheck.function_scoped_fixture in _own_settings(function)[0].suppress_health_check:
         return None
     info, manager = item._fixtureinfo, item.session._fixturemanager
     for asked in info.argnames:
+        *_, used = info.name2fixturedefs.get(asked) or (None,)
+        # What the manager does not know is a parameter of `parametrize`.
         known = manager.getfixturedefs(asked, item) or ()
-        used = info.name2fixturedefs.get(asked, [None])[-1]
-        # What no fixture provides is a parameter of `parametrize`, the same for all examples.
         if used is not None and used in known and used.scope == "function":
+            strategy = "modules()" if name == "ckptload_module" else "cases()"
             return (
                 f"{name} makes this test run once for each generated example, but {asked} is "
                 "function-scoped: it would be set up for the first alone. Use a fixture of wider "
                 "scope (tmp_path_factory for tmp_path), or draw inside of the test, in a function "
-                f"with @given({_STRATEGIES[name]})"
+                f"with @given(pytest_ckptload.strategies.{strategy})"
             )
     return None
-
-
-_STRATEGIES = {
-    "ckptload_case": "pytest_ckptload.strategies.cases()",
-    "ckptload_module": "pytest_ckptload.strategies.modules()",
-    "ckptload_checkpoint": "pytest_ckptload.strategies.cases()",
-}
 
 
 def _strategy(defaults: Defaults, names: Sequence[str]) -> st.SearchStrategy[Case]:
     """The loadable cases that the test is to see."""
     if defaults.replay is not None:
         if defaults.replay.module is None:
-            raise ValueError(
-                "this case was made for a given build=: replay it in the test it comes from"
-            )
+            raise ValueError("this case was made for a given build=: it has no module of its own")
         return st.just(defaults.replay)
     features = selected(defaults.features, defaults.without)
     if set(names) == {"ckptload_module"}:
@@ -159,7 +140,7 @@ def _own_settings(function: Callable[..., Any]) -> tuple[settings, settings]:
 def _settings(function: Callable[..., Any], defaults: Defaults) -> settings:
     """The test's settings. What its own ``@settings`` says comes before options and marker.
 
-    A value that is the profile's as well counts as not said: Hypothesis does not keep the difference.
+    A value that is the profile's as well counts as not said: Hypothesis keeps no difference.
     """
     own, profile = _own_settings(function)
     if defaults.replay is not None:
@@ -175,27 +156,3 @@ def _settings(function: Callable[..., Any], defaults: Defaults) -> settings:
         left_out |= {Phase.explain}
     changes["phases"] = [phase for phase in own.phases if phase not in left_out]
     return settings(own, **changes)
-
-
-def _made_real(
-    item: pytest.Function, function: Callable[..., Any], names: Sequence[str]
-) -> Callable[..., Any]:
-    """``function`` for one example: takes a case by each of the ``names``, gives it what it asked for."""
-
-    @functools.wraps(function)
-    def test(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        case = kwargs[names[0]]
-        try:
-            # Seeded for what the test itself draws to be the same in a replay, but not like the
-            # module: else a loader that initialises anew would hit upon the eager module's values.
-            with preserved(), folder() as where, seeded(case.seed + 1):
-                with quiet():
-                    written = WrittenCase.of(case, where)
-                    kwargs |= {name: _GIVEN[name](written) for name in names}
-                return function(*args, **kwargs)
-        except BaseException:
-            note(f"Replay it with:\n  {replay_command(item.nodeid, (), case)}")
-            raise
-
-    return test

@@ -1,43 +1,48 @@
-"""A case made real: its module to build, its checkpoint on disk.
+"""A case made real: its module to build, its checkpoint on disk, for as long as one example runs.
 
-Apart from ``case``, which is pure data, and from ``conversion``, which is about pytest: this is what a
-test is handed.
+Apart from ``case``, which is pure data, and from ``conversion``, which is about collecting tests
+and settling what they draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hypothesis import note
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Subject
+from pytest_ckptload.checker import Subject, folder, quiet
 from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.report.text import replay_command
+from pytest_ckptload.torch_state import preserved
+from pytest_ckptload.zoo import seeded
 
-__all__ = ["WrittenCase"]
+__all__ = ["GIVEN", "WrittenCase", "made_real"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WrittenCase:
     """A case whose checkpoint is on disk.
 
-    ``path`` is the file, ``state`` what it holds: the tensors by their names. ``case`` is the data that
-    both were made from.
+    ``path`` is the file, ``state`` what it holds: the tensors by their names. ``case`` is the data
+    that both were made from.
     """
 
     case: Case
     path: Path
-    state: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Any]
 
     @classmethod
-    def of(cls, case: Case, folder: Path) -> WrittenCase:
-        """The case, its checkpoint written into ``folder``."""
+    def of(cls, case: Case, where: Path) -> WrittenCase:
+        """The case, its checkpoint written into the folder ``where``."""
         subject = Subject.of(case)
         state = state_of(subject.fresh, subject.structure, case.checkpoint)
-        path = folder / "checkpoint.pt"
+        path = where / "checkpoint.pt"
         write(state, path, case.checkpoint.damage)
         return cls(case, path, state)
 
@@ -52,3 +57,36 @@ class WrittenCase:
 
     def __repr__(self) -> str:
         return repr(self.case)
+
+
+GIVEN: Mapping[str, Callable[[WrittenCase], Any]] = {
+    "ckptload_case": lambda written: written,
+    "ckptload_module": lambda written: written.build(),
+    "ckptload_checkpoint": lambda written: written.path,
+}
+"""What a test gets for each of the names that it may ask for."""
+
+
+def made_real(function: Callable[..., Any], names: Sequence[str], node: str) -> Callable[..., Any]:
+    """A test that takes a case by each of the ``names``, and gives ``function`` what it asked for.
+
+    ``node`` is the id of the test, for the command that replays it.
+    """
+
+    @functools.wraps(function)
+    def test(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        case = kwargs[names[0]]
+        try:
+            # Seeded for what the test itself draws to be the same in a replay, but not like the
+            # module: else a loader that initialises anew would hit upon the eager module's values.
+            with preserved(), folder() as where, seeded(case.seed + 1):
+                with quiet():
+                    written = WrittenCase.of(case, where)
+                    kwargs |= {name: GIVEN[name](written) for name in names}
+                return function(*args, **kwargs)
+        except BaseException:
+            note(f"Replay it with:\n  {replay_command(node, (), case)}")
+            raise
+
+    return test

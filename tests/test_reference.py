@@ -435,3 +435,58 @@ def test_a_swap_of_two_tensors_shows():
         },
     )
     assert codes(spec.build, swaps) == ["CKPT101", "CKPT101"]
+
+
+# --- dtype=
+
+
+class Rotary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.register_buffer("inv_freq", torch.tensor([1.0, 1 / 3]), persistent=False)
+        self.register_buffer("steps", torch.tensor(3))
+
+
+def casting(dtype, *, buffers, integers=False):
+    def load(build, path, device):
+        module = build()
+        for name, entry in torch.load(path, weights_only=True).items():
+            if entry.is_floating_point() or integers:
+                entry = entry.to(dtype)
+            if name == "weight":
+                module.weight = nn.Parameter(entry)
+            else:
+                setattr(module, name, entry)
+        if buffers:
+            module.inv_freq = module.inv_freq.to(dtype)
+        return module
+
+    return load
+
+
+@pytest.mark.parametrize("buffers", [True, False])
+def test_a_casting_loader_may_leave_what_the_file_lacks(buffers):
+    half = torch.bfloat16
+    assert codes(Rotary, casting(half, buffers=buffers), dtype=half) == []
+
+
+def test_a_casting_loader_casts_floating_tensors_to_that_dtype_and_no_others():
+    assert codes(Rotary, casting(torch.float16, buffers=False), dtype=torch.bfloat16) != []
+    found = codes(Rotary, casting(torch.bfloat16, buffers=False, integers=True), dtype=torch.bfloat16)
+    assert "CKPT201" in found
+
+
+def test_a_cast_may_go_by_way_of_the_modules_dtype():
+    checkpoint = CheckpointSpec({"weight": TensorSpec("float64")})
+
+    def twice(build, path, device):
+        return eager(build, path, device).to(torch.bfloat16)
+
+    def once(build, path, device):
+        module = twice(build, path, device)
+        module.weight.data = torch.load(path, weights_only=True)["weight"].bfloat16()
+        return module
+
+    for loader in (once, twice):
+        assert codes(Rotary, loader, checkpoint, dtype=torch.bfloat16) == []

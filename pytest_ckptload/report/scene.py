@@ -36,6 +36,12 @@ class Scene:
         saved = () if self.module is None else structure_of(self.module).saved
         return {slot.name: slot for slot in saved}
 
+    @property
+    def fillable(self) -> bool:
+        """Whether torch can fill new memory of every dtype in the module."""
+        packed = getattr(torch, "float4_e2m1fn_x2", None)
+        return all(slot.dtype != packed for slot in self.slots.values())
+
     def kind(self, name: str) -> str:
         """The kind of the tensor ``name`` in a fresh module."""
         place = None if self.fresh is None else self.fresh.places.get(name)

@@ -15,17 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case, ModuleSpec
+from pytest_ckptload.case import Case
 from pytest_ckptload.contents import fill
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, loader_name
 from pytest_ckptload.report.assertions import assertion_lines
 from pytest_ckptload.report.checkpoint_code import checkpoint_lines, damage_lines
+from pytest_ckptload.report.module_code import module_lines
 from pytest_ckptload.report.quoting import Quoter, literal
 from pytest_ckptload.report.scene import Scene
 from pytest_ckptload.report.sources import Import, Unquotable, imports_text, names_in
 from pytest_ckptload.rules import RULES
-from pytest_ckptload.zoo import factory, seeded
+from pytest_ckptload.zoo import seeded
 
 __all__ = ["script"]
 
@@ -112,11 +113,14 @@ class _Script:
         if any("fill(" in line for line in checkpoint):
             self.quoter.quote(fill)
         blocks = self._factory()
-        asserted = assertion_lines(self.findings, Scene(self.case, module, self.dtype))
+        scene = Scene(self.case, module, self.dtype)
+        asserted = assertion_lines(self.findings, scene)
         if any("bits(" in line for line in asserted):
             blocks.append(_BITS)
         call = self._call(blocks)
-        main = [*checkpoint, *self._file(asserted), *self._loads(call, asserted), *asserted]
+        poison = scene.fillable and not _POISONED.isdisjoint(f.code for f in self.findings)
+        load = self._loads(call, asserted, poison)
+        main = [*checkpoint, *self._file(asserted), *load, *asserted]
         body = "\n\n\n".join([*blocks, "\n".join(main)])
         own = {_OWN_IMPORTS[name] for name in names_in(body) & set(_OWN_IMPORTS)}
         imports = self.quoter.imports | own
@@ -149,7 +153,8 @@ class _Script:
     def _factory(self) -> list[str]:
         """The definition of ``build`` after those that it takes."""
         try:
-            body = self._given() if self.case.module is None else self._generated(self.case.module)
+            spec = self.case.module
+            body = self._given() if spec is None else module_lines(spec, self.quoter)
         except Unquotable:
             body = ['raise SystemExit("put your own module factory here")']
         else:
@@ -161,27 +166,6 @@ class _Script:
         if self.given is None:
             raise Unquotable("the factory is not known")
         return [f"return {self._called(self.given)}"]
-
-    def _generated(self, spec: ModuleSpec) -> list[str]:
-        call = self._module(spec, 11)
-        edits = [
-            f"{self.quoter.quote(factory(edit.function))}"
-            f"({', '.join([target, *_keywords(edit.kwargs)])})"
-            for target, part in _parts(spec, "module")
-            for edit in part.edits
-        ]
-        return [f"module = {call}", *edits, "return module"] if edits else [f"return {call}"]
-
-    def _module(self, spec: ModuleSpec, indent: int) -> str:
-        name = self.quoter.quote(factory(spec.factory))
-        children = [self._module(child, indent + 4) for child in spec.children.values()]
-        if spec.factory == "ModuleList":
-            return _wrapped(f"{name}([", children, "])", indent)
-        if spec.factory == "ModuleDict":
-            pairs = zip(spec.children, children, strict=True)
-            items = [f"{literal(key)}: {child}" for key, child in pairs]
-            return _wrapped(f"{name}({{", items, "})", indent)
-        return _wrapped(f"{name}(", children or _keywords(spec.kwargs), ")", indent)
 
     def _call(self, blocks: list[str]) -> str:
         """The call of the loader; the definitions that it takes are appended to ``blocks``."""
@@ -220,10 +204,10 @@ class _Script:
         if any("written" in _code(line) for line in asserted):
             yield "written = path.read_bytes()"
 
-    def _loads(self, call: str, asserted: Sequence[str]) -> Iterator[str]:
+    def _loads(self, call: str, asserted: Sequence[str], poison: bool) -> Iterator[str]:
         codes = {finding.code for finding in self.findings}
         yield ""
-        if codes & _POISONED:
+        if poison:
             yield "# Has torch fill new memory with NaN, or with the greatest integer."
             yield "torch.use_deterministic_algorithms(True, warn_only=True)"
         if "CKPT803" in codes or any("expected" in _code(line) for line in asserted):
@@ -233,7 +217,7 @@ class _Script:
         elif "CKPT803" in codes:
             yield "# This raises, and should not: loading eagerly did not."
         yield f"loaded = {call}"
-        if codes & _POISONED:
+        if poison:
             yield "torch.use_deterministic_algorithms(False)"
 
     def _eager(self) -> Iterator[str]:
@@ -250,29 +234,3 @@ class _Script:
 
 def _code(line: str) -> str:
     return "" if line.startswith("#") else line
-
-
-def _parts(spec: ModuleSpec, path: str) -> Iterator[tuple[str, ModuleSpec]]:
-    """Every part of a module with the expression for it, in the order in which they are built."""
-    for index, (name, child) in enumerate(spec.children.items()):
-        step = literal(name) if spec.factory == "ModuleDict" else index
-        yield from _parts(child, f"{path}[{step}]")
-    yield path, spec
-
-
-def _keywords(kwargs: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name}=torch.{value}"
-        if name == "dtype" and isinstance(value, str)
-        else f"{name}={literal(value)}"
-        for name, value in kwargs.items()
-    ]
-
-
-def _wrapped(opening: str, items: Sequence[str], closing: str, indent: int) -> str:
-    """A call on one line, or each argument on its own line where that is too long."""
-    line = opening + ", ".join(items) + closing
-    if len(line) + indent <= _WIDTH and "\n" not in line:
-        return line
-    inner = textwrap.indent(",\n".join(items), "    ")
-    return f"{opening}\n{inner},\n{closing}"

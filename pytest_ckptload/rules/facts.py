@@ -118,6 +118,10 @@ class Comparison:
             return []
         if name not in self.sources:
             origins = [eager.tensor]
+            initial = self.reference.initial
+            if self.reference.dtype is not None and initial and name in initial.places:
+                # The eager module was cast as a whole; a loader may leave what the file lacks.
+                origins.append(initial.places[name].tensor)
         else:
             origins = [self.reference.values[self.sources[name]]]
             group = self.reference.eager.groups[name]

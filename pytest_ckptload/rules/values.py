@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import torch
 
-from pytest_ckptload.observe.tensors import first_difference, is_poison, same_bits, same_but_nan
+from pytest_ckptload.observe.tensors import (
+    first_difference,
+    is_poison,
+    plain,
+    same_bits,
+    same_but_nan,
+)
 from pytest_ckptload.rules.facts import Comparison
 from pytest_ckptload.rules.rule import Broken, rule
 
@@ -36,7 +42,7 @@ def _same_number(left: torch.Tensor, right: torch.Tensor) -> bool:
     if not left.dtype.is_floating_point or left.dtype.itemsize < 2:
         return False
     # Adding zero turns -0.0 into 0.0 and leaves every other number alone.
-    return same_but_nan(left.detach().cpu() + 0.0, right.detach().cpu() + 0.0)
+    return same_but_nan(plain(left).cpu() + 0.0, plain(right).cpu() + 0.0)
 
 
 def _broken(c: Comparison, kind: str) -> Iterator[Broken]:
