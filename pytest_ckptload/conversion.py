@@ -101,12 +101,11 @@ def _problem(item: pytest.Function, function: Callable[..., Any], name: str) -> 
             )
     if HealthCheck.function_scoped_fixture in _own_settings(function)[0].suppress_health_check:
         return None
-    info, manager = item._fixtureinfo, item.session._fixturemanager
+    info = item._fixtureinfo
     for asked in info.argnames:
         *_, used = info.name2fixturedefs.get(asked) or (None,)
-        # What the manager does not know is a parameter of `parametrize`.
-        known = manager.getfixturedefs(asked, item) or ()
-        if used is not None and used in known and used.scope == "function":
+        # `parametrize` is made of fixtures, too: of pytest's own.
+        if used and used.scope == "function" and used.func.__module__ != "_pytest.python":
             strategy = "modules()" if name == "ckptload_module" else "cases()"
             return (
                 f"{name} makes this test run once for each generated example, but {asked} is "

@@ -473,7 +473,9 @@ def test_a_casting_loader_may_leave_what_the_file_lacks(buffers):
 
 def test_a_casting_loader_casts_floating_tensors_to_that_dtype_and_no_others():
     assert codes(Rotary, casting(torch.float16, buffers=False), dtype=torch.bfloat16) != []
-    found = codes(Rotary, casting(torch.bfloat16, buffers=False, integers=True), dtype=torch.bfloat16)
+    found = codes(
+        Rotary, casting(torch.bfloat16, buffers=False, integers=True), dtype=torch.bfloat16
+    )
     assert "CKPT201" in found
 
 

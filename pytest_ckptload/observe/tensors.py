@@ -6,6 +6,9 @@ else: never as values, for ``==`` takes ``-0.0`` for ``0.0`` and no NaN for itse
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +17,9 @@ from pytest_ckptload.observe.aliasing import is_dense
 
 __all__ = ["Difference", "first_difference", "is_poison", "plain", "same_bits", "same_but_nan"]
 
-_WIDEST = (torch.int64, torch.int32, torch.int16, torch.uint8)
+_memcmp: Callable[[int, int, int], int] = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
+)(("memcmp", ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)))
 
 # Packed: two numbers to an element, none of them NaN, and no operator works on them.
 _PACKED = {getattr(torch, "float4_e2m1fn_x2", None)}
@@ -75,22 +80,12 @@ def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Compare two flat tensors as the widest integers their offsets allow."""
-    size = left.element_size()
-    for integer in _WIDEST:
-        width = integer.itemsize
-        ratio = max(1, width // size)
-        if left.storage_offset() % ratio or right.storage_offset() % ratio:
-            continue
-        head = left.numel() // ratio * ratio
-        if not head:
-            continue
-        if not torch.equal(left[:head].view(integer), right[:head].view(integer)):
-            return False
-        tail = left.numel() - head
-        return not tail or torch.equal(
-            left[head:].view(torch.uint8), right[head:].view(torch.uint8)
-        )
+    """Compare two flat tensors on one device. On CPU by memcmp: on one thread, torch.equal over
+    integers as wide as the alignment allows has little more than half its speed.
+    """
+    if left.device.type == "cpu":
+        size = left.numel() * left.element_size()
+        return _memcmp(left.data_ptr(), right.data_ptr(), size) == 0
     return torch.equal(left.view(torch.uint8), right.view(torch.uint8))
 
 

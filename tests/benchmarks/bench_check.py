@@ -8,14 +8,17 @@ load under test, each timed where it happens.
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import hypothesis_torch
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pytest_ckptload import checker as checker_module
 from pytest_ckptload.checks import Checker, Defaults
@@ -80,21 +83,24 @@ def test_own_time_per_example(benchmark, monkeypatch):
 
 def hand_written(folder):
     """What people write by hand: hypothesis-torch's networks, saved, loaded both ways, compared."""
-    hypothesis_torch = pytest.importorskip("hypothesis_torch")
+    sizes = st.integers(1, 3)
     networks = hypothesis_torch.linear_network_strategy(
-        activation_layer=hypothesis_torch.same_shape_activation_strategy()
+        input_shape=st.tuples(sizes),
+        output_shape=st.tuples(sizes),
+        activation_layer=hypothesis_torch.same_shape_activation_strategy(),
+        hidden_layer_size=sizes,
+        num_hidden_layers=sizes,
+        device=torch.device("cpu"),
     )
     path = folder / "checkpoint.pt"
 
     @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=HealthCheck
+        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(networks)
     def test(network):
         path.unlink(missing_ok=True)
         torch.save(network.state_dict(), path)
-        import copy
-
         slow, fast = copy.deepcopy(network), copy.deepcopy(network)
         slow.load_state_dict(torch.load(path, weights_only=True))
         fast.load_state_dict(torch.load(path, weights_only=True, mmap=True))
@@ -104,10 +110,7 @@ def hand_written(folder):
     return test
 
 
-def ours():
-    Checker(Defaults(seed=1, max_examples=EXAMPLES)).check(mmap)
-
-
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of hypothesis-torch's networks
 def test_an_example_beside_a_hand_written_one(benchmark):
     """Seconds per example, in turn, so that both see the same machine."""
     with tempfile.TemporaryDirectory() as name:

@@ -1,6 +1,6 @@
 """The speed of comparing bytes, beside memcmp in the same run.
 
-    pytest tests/benchmarks/bench_compare.py
+pytest tests/benchmarks/bench_compare.py
 """
 
 from __future__ import annotations
