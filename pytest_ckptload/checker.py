@@ -6,6 +6,7 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -114,14 +115,16 @@ def examine(
     device: torch.device,
     demands: Demands,
     subject: Subject | None = None,
+    where: Path | None = None,
 ) -> Verdict:
     """Every finding of ``loader`` on ``case``, in the order of codes, without side effects.
 
-    ``subject`` makes the module where the case has none of its own.
+    ``subject`` makes the module where the case has none of its own. ``where`` is a folder to write
+    to, which is empty again afterwards; left out, there is one for this case alone.
     """
     subject = Subject.of(case) if subject is None or case.module is not None else subject
-    with preserved(), folder() as where:
-        path = where / "checkpoint.pt"
+    with preserved(), folder(where) as empty:
+        path = empty / "checkpoint.pt"
         state = state_of(subject.fresh, subject.structure, case.checkpoint)
         reference_module = None
         if demands.save is None:
@@ -174,10 +177,21 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def folder() -> Iterator[Path]:
-    """A fresh folder, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="ckptload-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
+def folder(given: Path | None = None) -> Iterator[Path]:
+    """A fresh folder, gone afterwards; or the given one, emptied afterwards."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="ckptload-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+        return
+    try:
+        yield given
+    finally:
+        # Unlinked, never written over: a module of the last case may still be mapped to its file.
+        for left in given.iterdir():
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 @dataclass
@@ -214,9 +228,10 @@ class _Examination:
         if reference is not None and isinstance(loaded, nn.Module):
             held = reference_of(reference, self.sample.values, self.subject, self.demands)
             with quiet():
-                self.findings += compare(loaded, held)
+                actual = observe(loaded)
+                self.findings += judge(Comparison(actual, held))
                 if expect == "load" and not self.sample.given:
-                    self.findings += train(loaded, reference, accused(self.findings))
+                    self.findings += train(actual, held.eager, accused(self.findings))
                     trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
         return Verdict(tuple(self.findings), reference is not None, self.refused)
@@ -292,7 +307,7 @@ def reference_of(
         observe(eager_module),
         {name: value for name, value in values.items() if isinstance(value, torch.Tensor)},
         frozenset(slot.name for slot in subject.structure.saved if slot.name not in values),
-        subject.initial,
+        lambda: subject.initial,
         demands.semantics,
         demands.dtype,
     )

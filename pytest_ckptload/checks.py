@@ -16,7 +16,14 @@ from torch import nn
 
 from pytest_ckptload import devices as device_names
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Demands, Subject, examine, examine_file, examine_loaded
+from pytest_ckptload.checker import (
+    Demands,
+    Subject,
+    examine,
+    examine_file,
+    examine_loaded,
+    folder,
+)
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
 from pytest_ckptload.inputs import (
     check_features,
@@ -101,7 +108,7 @@ class _Target:
     """
 
     name: str
-    examine: Callable[[Case, torch.device], Verdict]
+    examine: Callable[[Case, torch.device, Path], Verdict]
     allow: Allow
     subject: Subject | None = None
     subject_name: str = ""
@@ -184,7 +191,7 @@ class Checker:
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
         target = _Target(
             loader_name(loader),
-            lambda case, device: examine(case, loader, device, demands, subject),
+            lambda case, device, where: examine(case, loader, device, demands, subject, where),
             _allowing(self.defaults.allow if allow is None else allow),
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
@@ -193,7 +200,9 @@ class Checker:
         )
         if checkpoint is not None:
             path, held = file_subject(checkpoint, subject)
-            target.examine = lambda case, device: examine_file(path, loader, device, demands, held)
+            target.examine = lambda case, device, _: examine_file(
+                path, loader, device, demands, held
+            )
             target.subject, target.subject_name, target.fixed = held, path.name, [Case()]
         elif save is None and reference is None:
             target.quote = lambda found, device: script(
@@ -241,7 +250,7 @@ class Checker:
         subject = None if build is None else user_subject(build)
         target = _Target(
             loader_name(resume),
-            lambda case, device: examine_resume(case, resume, make, device, subject),
+            lambda case, device, where: examine_resume(case, resume, make, device, subject, where),
             _allowing(self.defaults.allow if allow is None else allow),
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
@@ -328,14 +337,15 @@ class Checker:
             }
             fixed = list(covering(**chosen))
             random = cases(**chosen) if budget.max_examples != 0 else None
-        return search(
-            lambda case: target.examine(case, device),
-            fixed,
-            random,
-            budget,
-            target.allow,
-            self.defaults.strict,
-        )
+        with folder() as where:
+            return search(
+                lambda case: target.examine(case, device, where),
+                fixed,
+                random,
+                budget,
+                target.allow,
+                self.defaults.strict,
+            )
 
     def _mismatch(
         self, target: _Target, device: torch.device, outcome: Outcome

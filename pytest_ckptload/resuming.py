@@ -61,6 +61,7 @@ def examine_resume(
     make_optimizer: MakeOptimizer,
     device: torch.device,
     subject: Subject | None = None,
+    where: Path | None = None,
 ) -> Verdict:
     """Every finding of ``resume`` on a file that a short training of the case's module wrote.
 
@@ -69,8 +70,8 @@ def examine_resume(
     subject = Subject.of(case) if subject is None or case.module is not None else subject
     if not any(steppable(p) for p in subject.fresh.parameters()):
         return Verdict()
-    with preserved(), folder() as where:
-        path = where / "checkpoint.pt"
+    with preserved(), folder(where) as empty:
+        path = empty / "checkpoint.pt"
         payload = _trained(case, subject, make_optimizer)
         write(payload, path)
         found = _examine(subject, payload, resume, make_optimizer, path, device)

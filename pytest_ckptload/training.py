@@ -13,7 +13,7 @@ from torch import nn
 
 from pytest_ckptload.contents import fill
 from pytest_ckptload.finding import Finding
-from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.tensors import plain, same_bits
 from pytest_ckptload.rules import Training, judge
 
@@ -86,16 +86,16 @@ def unlike_after(
     return unlike
 
 
-def train(loaded: nn.Module, eager: nn.Module, accused: frozenset[str]) -> list[Finding]:
+def train(actual: Observation, reference: Observation, accused: frozenset[str]) -> list[Finding]:
     """Make an optimizer from each module, step both with the same gradients, and judge.
 
     ``accused`` names differ already: they are left out, for what becomes of them is a consequence.
     """
-    actual, reference = observe(loaded), observe(eager)
-    slots: list[torch.Tensor] = list(loaded.parameters())
+    slots: list[torch.Tensor] = list(actual.module.parameters())
     if not slots:
         return []
-    wanted = [n for n in names_of_slots(reference, eager.parameters()) if n not in accused]
+    parameters = reference.module.parameters()
+    wanted = [n for n in names_of_slots(reference, parameters) if n not in accused]
     training = Training(actual, reference, [slots], [wanted], exempt=accused)
     pairs = dict(_pairs(actual, reference, accused))
     if pairs:

@@ -7,7 +7,7 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,13 +25,14 @@ class Reference:
 
     ``values`` is the checkpoint, by name: it says which values. ``eager`` is the module that eager
     loading gives: it says everything else. ``missing`` are names the module has and the file lacks.
-    ``dtype`` is the one the loader was asked to cast floating tensors to.
+    ``dtype`` is the one the loader was asked to cast floating tensors to. ``initial`` is asked for the
+    module as construction leaves it only where there is something to explain.
     """
 
     eager: Observation
     values: Mapping[str, torch.Tensor]
     missing: frozenset[str] = frozenset()
-    initial: Observation | None = None
+    initial: Callable[[], Observation] | None = None
     semantics: str | None = None
     dtype: torch.dtype | None = None
 
@@ -97,6 +98,13 @@ class Comparison:
         """
         return frozenset(name for name in self.reference.missing if name not in self.sources)
 
+    def built(self, name: str) -> torch.Tensor | None:
+        """The tensor that construction gives, before anything is loaded."""
+        if self.reference.initial is None:
+            return None
+        place = self.reference.initial().places.get(name)
+        return None if place is None else place.tensor
+
     def tied(self, name: str) -> bool:
         """Whether the loaded module has ``name`` tied to all that the eager module ties it to."""
         wanted = set(self.reference.eager.groups[name])
@@ -118,10 +126,10 @@ class Comparison:
             return []
         if name not in self.sources:
             origins = [eager.tensor]
-            initial = self.reference.initial
-            if self.reference.dtype is not None and initial and name in initial.places:
+            built = self.built(name)
+            if self.reference.dtype is not None and built is not None:
                 # The eager module was cast as a whole; a loader may leave what the file lacks.
-                origins.append(initial.places[name].tensor)
+                origins.append(built)
         else:
             origins = [self.reference.values[self.sources[name]]]
             group = self.reference.eager.groups[name]

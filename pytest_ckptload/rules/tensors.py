@@ -88,14 +88,13 @@ def dtype_changed(c: Comparison) -> Iterator[Broken]:
 
 def _cast(c: Comparison, dtype: torch.dtype) -> Iterator[Broken]:
     """With ``dtype=``: floating tensors of the file have it, others keep theirs."""
-    initial = c.reference.initial
     for place, eager in c.shared:
         name, actual = place.name, place.tensor.dtype
         if name in c.unjudged:
             continue
         own = {eager.tensor.dtype}
-        if initial is not None and name in initial.places:
-            own.add(initial.places[name].tensor.dtype)
+        if (built := c.built(name)) is not None:
+            own.add(built.dtype)
         if name in c.sources:
             file = c.reference.values[c.sources[name]].dtype
             wanted = {dtype} if file.is_floating_point else own | {file}

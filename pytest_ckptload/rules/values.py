@@ -24,8 +24,8 @@ def _kind(c: Comparison, name: str) -> str:
     place, expected = c.wrong[name]
     if is_poison(place.tensor) and not is_poison(expected):
         return "uninitialised"
-    initial = c.reference.initial.places.get(name) if c.reference.initial else None
-    if initial is not None and _same(place.tensor, initial.tensor):
+    built = c.built(name)
+    if built is not None and _same(place.tensor, built):
         return "initial"
     if _same_number(place.tensor, expected):
         return "number"
