@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     from pytest_ckptload.case import Case
     from pytest_ckptload.checks import Report
     from pytest_ckptload.finding import CheckpointMismatch, Finding
-    from pytest_ckptload.loader import Format, Loader, Resumer
+    from pytest_ckptload.loader import Loader, Resumer
 
 __all__ = [
     "Case",
     "CheckpointMismatch",
     "Finding",
-    "Format",
     "Loader",
     "Report",
     "Resumer",
@@ -33,7 +32,6 @@ _HOMES = {
     "Case": "case",
     "CheckpointMismatch": "finding",
     "Finding": "finding",
-    "Format": "loader",
     "Loader": "loader",
     "Report": "checks",
     "Resumer": "loader",

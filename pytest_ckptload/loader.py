@@ -1,4 +1,4 @@
-"""The protocols of the code under test: loaders, resumers and formats.
+"""The protocols of the code under test: loaders and resumers.
 
 Apart from everything else so that a project can annotate its loader without importing torch, pytest
 or Hypothesis at run time.
@@ -6,7 +6,7 @@ or Hypothesis at run time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Build", "Format", "Loader", "MakeOptimizer", "Resumer", "Save", "loader_name"]
+__all__ = ["Build", "Loader", "MakeOptimizer", "Resumer", "Save", "loader_name"]
 
 Build = Callable[[], "nn.Module"]
 """Makes a fresh module each time it is called."""
@@ -38,14 +38,6 @@ class Resumer(Protocol):
     def __call__(
         self, build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device, /
     ) -> tuple[nn.Module, torch.optim.Optimizer]: ...
-
-
-class Format(Protocol):
-    """A way to write a checkpoint, and to read it back eagerly."""
-
-    def save(self, state: Mapping[str, Any], path: Path) -> None: ...
-
-    def load(self, path: Path) -> Mapping[str, Any]: ...
 
 
 def loader_name(loader: Callable[..., Any]) -> str:

@@ -15,7 +15,7 @@ from pytest_ckptload.finding import Finding
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.search import Found, Outcome
 
-__all__ = ["failure_text", "findings_text", "replay_command", "summary_line"]
+__all__ = ["failure_text", "findings_text", "replay_command"]
 
 _WIDTH = 96
 
@@ -122,10 +122,3 @@ def replay_command(node: str | None, options: Sequence[str], case: Case) -> str:
         words.append(node)
     words.append(f"--ckptload-replay={case.to_json()}")
     return shlex.join(words)
-
-
-def summary_line(outcome: Outcome) -> str:
-    """What a search that found nothing amounted to."""
-    allowed = f", {len(outcome.allowed)} allowed" if outcome.allowed else ""
-    advice = f", {len(outcome.advice)} with advice" if outcome.advice else ""
-    return f"{outcome.examples} cases, {len(outcome.features)} features{allowed}{advice}"
