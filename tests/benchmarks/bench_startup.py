@@ -27,8 +27,8 @@ def test_the_plugin_adds_less_than_five_milliseconds(benchmark, tmp_path):
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
         return time.perf_counter() - start
 
-    # Any `-p` has pytest look through all that is installed for a plugin of that name: the other side
-    # of the pair names an empty module.
+    # Any `-p` has pytest look through all that is installed for a plugin of that name: the other
+    # side of the pair names an empty module.
     def without():
         return run("-p", "nothing")
 
