@@ -19,7 +19,7 @@ from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
-from pytest_ckptload.case import Case, CheckpointSpec
+from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Defaults
 from pytest_ckptload.fixtures import PREPARE, checker_for
 from pytest_ckptload.strategies.cases import REFUSED, cases, selected
@@ -35,8 +35,6 @@ def converted(made: list[pytest.Function]) -> list[pytest.Function]:
     ``@given`` already: there the placeholder fixture tells what is wrong.
     """
     first = made[0]
-    if not isinstance(first, pytest.Function):
-        return made
     function = first.function
     names = [n for n in first._fixtureinfo.argnames if n in GIVEN and _is_ours(first, n)]
     if not names or getattr(function, "is_hypothesis_test", False):
@@ -81,7 +79,7 @@ def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequenc
     test: Any = given(**dict.fromkeys(names, drawn))(function)
     # Hypothesis' own pytest plugin sets both of these private attributes as well.
     test._hypothesis_internal_use_settings = _settings(function, defaults)
-    if defaults.seed is not None and defaults.replay is None:
+    if defaults.seed is not None:
         test = with_seed(defaults.seed)(test)
     inner: Any = made_real(function, names, item.nodeid)
     inner._hypothesis_internal_add_digest = item.nodeid.encode()
@@ -122,11 +120,13 @@ def _strategy(defaults: Defaults, names: Sequence[str]) -> st.SearchStrategy[Cas
         if defaults.replay.module is None:
             raise ValueError("this case was made for a given build=: it has no module of its own")
         return st.just(defaults.replay)
-    features = selected(defaults.features, defaults.without)
-    if set(names) == {"ckptload_module"}:
-        of_module = [feature.name for feature in features if feature.of == "module"]
-        return cases(features=of_module).map(lambda c: replace(c, checkpoint=CheckpointSpec()))
-    return cases(features=[f.name for f in features if f.name not in REFUSED])
+    only_modules = set(names) == {"ckptload_module"}
+    features = [
+        feature.name
+        for feature in selected(defaults.features, defaults.without)
+        if feature.name not in REFUSED and (feature.of == "module" or not only_modules)
+    ]
+    return cases(features=features)
 
 
 def _own_settings(function: Callable[..., Any]) -> tuple[settings, settings]:

@@ -74,15 +74,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
     made = yield
-    if isinstance(made, list) and any(_DRAWN.intersection(_names(item)) for item in made):
+    if isinstance(made, list) and any(_DRAWN.intersection(_fixtures(item)) for item in made):
         from pytest_ckptload.conversion import converted
 
         return converted(made)
     return made
 
 
-def _names(item: object) -> list[str]:
-    return getattr(item, "fixturenames", [])
+def _fixtures(item: object) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

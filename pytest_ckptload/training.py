@@ -97,6 +97,7 @@ def train(actual: Observation, reference: Observation, accused: frozenset[str]) 
     parameters = reference.module.parameters()
     wanted = [n for n in names_of_slots(reference, parameters) if n not in accused]
     training = Training(actual, reference, [slots], [wanted], exempt=accused)
+    _touch(actual, accused)
     pairs = dict(_pairs(actual, reference, accused))
     if pairs:
         training.error = _step(pairs)
@@ -107,6 +108,21 @@ def train(actual: Observation, reference: Observation, accused: frozenset[str]) 
                 if not same_bits(tensor, twin)
             }
     return judge(training)
+
+
+def _touch(actual: Observation, accused: frozenset[str]) -> None:
+    """Write to what no optimizer steps: training does, to statistics and counters.
+
+    Buffers that no file holds are left alone: they may be the user's, shared by all modules.
+    """
+    for name, place in actual.places.items():
+        if place.kind not in ("parameter", "buffer") or name in accused:
+            continue
+        tensor = place.tensor
+        plain_memory = tensor.layout == torch.strided and not tensor.is_meta and tensor.numel()
+        if plain_memory and not steppable(tensor):
+            first = plain(tensor).as_strided((1,), (1,), tensor.storage_offset()).view(torch.uint8)
+            first.bitwise_xor_(1)
 
 
 def _pairs(

@@ -16,7 +16,7 @@ from hypothesis import note
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Subject, folder, quiet
+from pytest_ckptload.checker import Subject, folder
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.report.text import replay_command
 from pytest_ckptload.torch_state import preserved
@@ -81,9 +81,8 @@ def made_real(function: Callable[..., Any], names: Sequence[str], node: str) -> 
             # Seeded for what the test itself draws to be the same in a replay, but not like the
             # module: else a loader that initialises anew would hit upon the eager module's values.
             with preserved(), folder() as where, seeded(case.seed + 1):
-                with quiet():
-                    written = WrittenCase.of(case, where)
-                    kwargs |= {name: GIVEN[name](written) for name in names}
+                written = WrittenCase.of(case, where)
+                kwargs |= {name: GIVEN[name](written) for name in names}
                 return function(*args, **kwargs)
         except BaseException:
             note(f"Replay it with:\n  {replay_command(node, (), case)}")

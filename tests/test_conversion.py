@@ -572,13 +572,14 @@ def test_a_failure_shows_the_shrunk_case_the_users_traceback_and_how_to_replay(r
             "test_it.py:*: AssertionError",
         ]
     )
-    for file in ("conversion.py", "core.py", "python.py", "contextlib.py"):
+    for file in ("conversion.py", "written.py", "core.py", "python.py", "contextlib.py"):
         assert file not in ran.text
     printed = next(line for line in ran.text.splitlines() if "ckptload_case=Case(" in line)
     names = {"Case": Case, "ModuleSpec": ModuleSpec}
     shown = eval(printed.split("ckptload_case=", 1)[1].rstrip(","), names)
     assert isinstance(shown, Case)
     assert shown.checkpoint == CheckpointSpec()
+    assert "Explanation:" not in ran.text
     assert len(list(shown.module.factories())) == 1
     replay = f"--ckptload-replay={shown.to_json()}"
     assert replay in ran.text
@@ -591,6 +592,23 @@ def test_a_failure_of_a_test_over_modules_shows_data_as_well(run):
         "def test_it(ckptload_module):\n    assert not ckptload_module.state_dict()", failed=1
     )
     ran.result.stdout.fnmatch_lines(["E *ckptload_module=Case(module=ModuleSpec(factory='*"])
+
+
+def test_all_names_in_a_failure_stand_for_one_case(run):
+    ran = run(
+        """
+        def test_it(ckptload_module, ckptload_checkpoint):
+            assert len(list(ckptload_module.parameters())) < 2
+        """,
+        failed=1,
+    )
+    module, checkpoint = (
+        line.split(f"{name}=")[1]
+        for name in ("ckptload_module", "ckptload_checkpoint")
+        for line in ran.text.splitlines()
+        if line.startswith("E ") and f"{name}=Case(" in line
+    )
+    assert module == checkpoint
 
 
 def test_what_differs_from_eager_loading_is_told_in_its_own_words(run):

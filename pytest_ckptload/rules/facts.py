@@ -144,8 +144,8 @@ class Comparison:
         dtype = place.tensor.dtype
         candidates = [_converted(origin, dtype) for origin in origins]
         module_dtype = eager.tensor.dtype
-        if module_dtype != dtype:
-            # A loader that casts may go by way of the module's dtype.
+        if self.reference.dtype is not None and module_dtype != dtype:
+            # A loader that was asked to cast may go by way of the module's dtype.
             candidates += [
                 (_converted(_converted(origin, module_dtype)[0], dtype)[0], True)
                 for origin in origins

@@ -38,6 +38,10 @@ def _another_module(c: Comparison) -> bool:
     return bool(wanted) and not any(name in c.actual.places for name in wanted)
 
 
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:4]) or "no tensor"
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
@@ -98,7 +102,7 @@ def left_on_meta(c: Comparison) -> Iterator[Broken]:
         if name in c.on_meta:
             place = c.actual.places[name]
             held = "in the file" if name in c.reference.values else "not in the file"
-            yield Broken(name, f"a {place.kind} of shape {tuple(place.tensor.shape)}, {held}")
+            yield Broken(name, f"{_a(place.kind)} of shape {tuple(place.tensor.shape)}, {held}")
 
 
 @rule(
@@ -120,7 +124,7 @@ def kind_changed(c: Comparison) -> Iterator[Broken]:
     for name, eager in c.reference.eager.places.items():
         place = c.actual.places.get(name)
         if place is not None and place.kind != eager.kind:
-            yield Broken(name, f"a {place.kind}, expected a {eager.kind}")
+            yield Broken(name, f"{_a(place.kind)}, expected {_a(eager.kind)}")
 
 
 @rule(

@@ -124,6 +124,7 @@ def covering(
         if structure is None:
             for entry in _ENTRIES:
                 yield Case(ModuleSpec(entry.name, entry.kwargs(first)))
+            yield from _containers()
 
 
 def _variants(feature: Feature, structure: Structure | None) -> Iterator[Case]:
@@ -163,6 +164,13 @@ def _special_values(plain: Case, structure: Structure | None) -> Iterator[Case]:
             return
 
 
+def _containers() -> Iterator[Case]:
+    """Each container with as many children as it takes for "10" to stand before "2"."""
+    leaf = ModuleSpec("PReLU", {"num_parameters": 1})
+    for container in ("Sequential", "ModuleList", "ModuleDict"):
+        yield Case(ModuleSpec(container, children={str(i): leaf for i in range(11)}))
+
+
 def _assemble(on: list[Feature], choose: Choose, structure: Structure | None) -> Case:
     """A case with these features, as ``choose`` has it."""
     plan = Plan()
@@ -186,8 +194,7 @@ def _grow(plan: Plan, on: list[Feature], choose: Choose) -> None:
         if feature.of == "module" and feature.apply(plan, choose) is not False:
             plan.features.append(feature.name)
         elif feature.of == "checkpoint":
-            # Something to be put on: two tensors of one dtype for each.
-            plan.add("Linear", in_features=2, out_features=2)
+            feature.base(plan, choose)
     leaves = choose((0, 1, 2)) if plan.children else choose((1, 2, 3))
     made = [_leaf(choose) for _ in range(leaves)]
     container = choose(("", "ModuleList", "ModuleDict", "Sequential")) if leaves > 1 else ""

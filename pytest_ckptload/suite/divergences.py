@@ -34,7 +34,6 @@ class Divergence:
     classes: frozenset[str] = frozenset()
     since: str = "2.1"
     until: str | None = None
-    always: bool = True
 
     def covers(self, finding: Finding, case: Case) -> bool:
         """Whether this is what the line speaks of."""
@@ -81,17 +80,9 @@ DIVERGENCES = (
     Divergence(
         "CKPT402",
         "views",
-        ("meta_assign", "mmap_meta_assign", "mmap_meta_swap"),
+        (*_ASSIGN, "mmap_meta_swap"),
         "pytorch/pytorch#158080",
         "overlapping views in the file share memory in the module",
-    ),
-    Divergence(
-        "CKPT402",
-        "views",
-        ("mmap_stream",),
-        "pytorch/pytorch#158080",
-        "overlapping views that need no cast share memory in the module",
-        always=False,
     ),
     Divergence(
         "CKPT803",

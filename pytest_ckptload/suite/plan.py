@@ -59,7 +59,7 @@ class Group:
         """Whether the fixed cases of this group are sure to meet a known divergence."""
         if self.name == PLAIN:
             return line.feature is None
-        return line.always and line.feature is not None and line.feature == self.feature
+        return line.feature is not None and line.feature == self.feature
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,17 @@ class Plan:
         return Case(module, checkpoint, tuple(self.features), self.seed)
 
 
+def _two_tensors(plan: Plan, choose: Choose) -> None:
+    plan.add("Linear", in_features=2, out_features=2)
+
+
 @dataclass(frozen=True)
 class Feature:
     """Something a case may contain that loaders get wrong.
 
     ``apply`` changes the plan and returns false where there is nothing in it that the feature could
     be put on. ``of`` says which half it changes: features of the module need a generated module.
+    ``base`` gives a generated module what a feature of the checkpoint can be put on.
     """
 
     name: str
@@ -97,3 +102,4 @@ class Feature:
     references: tuple[str, ...]
     apply: Callable[[Plan, Choose], bool | None]
     factories: tuple[Callable[..., object], ...] = ()
+    base: Callable[[Plan, Choose], object] = _two_tensors

@@ -11,15 +11,15 @@ from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 class Table(nn.Module):
     """A weight, and a table computed at construction and saved."""
 
-    def __init__(self, size: int, integer: bool = False) -> None:
+    def __init__(self, size: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        table = torch.arange(size)
-        self.register_buffer("table", table if integer else torch.sin(table.float()))
+        self.register_buffer("table", torch.sin(torch.arange(size) * 9.0).mul(5).to(dtype))
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    plan.add("Table", size=choose((2, 3)), integer=choose((False, True)))
+    dtype = choose(("float32", "int64", "int32", "bool"))
+    plan.add("Table", size=choose((2, 3)), dtype=dtype)
 
 
 FEATURE = Feature(

@@ -1,4 +1,4 @@
-"""An entry of the file has another dtype than the module's tensor."""
+"""Entries of the file have other dtypes than the module's tensors."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ def _apply(plan: Plan, choose: Choose) -> bool:
     slots = plan.free(lambda slot: _name(slot.dtype) in _OTHERS)
     if not slots:
         return False
-    slot = choose(slots)
-    dtype = choose(_OTHERS[_name(slot.dtype)])
+    # All at once as well: a loader that treats some in one way and some in another shows only so.
+    drifting = [choose(slots)] if choose(("one", "every")) == "one" else slots
+    dtypes: dict[str, str] = {}
+    for slot in drifting:
+        dtypes.setdefault(slot.group, choose(_OTHERS[_name(slot.dtype)]))
     for other in plan.structure.saved:
-        if other.group == slot.group:
-            plan.tensors[other.name] = TensorSpec(dtype=dtype)
+        if other.group in dtypes:
+            plan.tensors[other.name] = TensorSpec(dtype=dtypes[other.group])
     return True
 
 
@@ -34,7 +37,7 @@ def _name(dtype: object) -> str:
 FEATURE = Feature(
     name="dtype-drift",
     of="checkpoint",
-    sentence="An entry of the file has another dtype than the module's tensor.",
+    sentence="Entries of the file have other dtypes than the module's tensors.",
     references=("pytorch/pytorch#126000", "mosaicml/llm-foundry#916"),
     apply=_apply,
 )

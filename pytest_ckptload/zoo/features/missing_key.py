@@ -13,10 +13,18 @@ def _apply(plan: Plan, choose: Choose) -> bool:
     return True
 
 
+def _base(plan: Plan, choose: Choose) -> None:
+    if choose(("free", "tied")) == "free":
+        plan.add("Linear", in_features=2, out_features=2)
+    else:
+        plan.add("TwoNames", size=2)
+
+
 FEATURE = Feature(
     name="missing-key",
     of="checkpoint",
     sentence="A tensor of the module is not in the file.",
     references=("urchade/GLiNER#355", "huggingface/diffusers#12009"),
     apply=_apply,
+    base=_base,
 )

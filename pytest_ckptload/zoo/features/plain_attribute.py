@@ -9,16 +9,17 @@ from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 
 class PlainAttribute(nn.Module):
-    """A weight, and a tensor as a plain attribute."""
+    """A weight, and a tensor as a plain attribute, by itself or in a list or dict."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, held: str = "alone") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        self.scale = torch.arange(size) + 0.5
+        scale = torch.arange(size) + 0.5
+        self.scale = {"alone": scale, "list": [scale], "dict": {"scale": scale}}[held]
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    plan.add("PlainAttribute", size=choose((2, 3)))
+    plan.add("PlainAttribute", size=choose((2, 3)), held=choose(("alone", "list", "dict")))
 
 
 FEATURE = Feature(

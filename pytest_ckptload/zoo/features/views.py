@@ -18,6 +18,12 @@ def _apply(plan: Plan, choose: Choose) -> bool:
     return True
 
 
+def _base(plan: Plan, choose: Choose) -> None:
+    # Offsets are counted in elements, and readers that take four bytes for one are found so.
+    dtype = choose(("float32", "float64", "bfloat16"))
+    plan.add("Linear", in_features=2, out_features=2, dtype=dtype)
+
+
 def _partners(first: Slot, slots: list[Slot]) -> list[Slot]:
     return [s for s in slots if s.name != first.name and s.dtype == first.dtype]
 
@@ -28,4 +34,5 @@ FEATURE = Feature(
     sentence="Two entries of the file are views of one storage, overlapping or side by side.",
     references=("pytorch/pytorch#158080", "tinygrad/tinygrad#14771"),
     apply=_apply,
+    base=_base,
 )
