@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_ckptload.checks import Report
     from pytest_ckptload.finding import CheckpointMismatch, Finding
     from pytest_ckptload.loader import Loader, Resumer
+    from pytest_ckptload.written import WrittenCase
 
 __all__ = [
     "Case",
@@ -22,6 +23,7 @@ __all__ = [
     "Loader",
     "Report",
     "Resumer",
+    "WrittenCase",
     "assert_modules_equal",
     "assert_optimizer_tracks",
 ]
@@ -35,6 +37,7 @@ _HOMES = {
     "Loader": "loader",
     "Report": "checks",
     "Resumer": "loader",
+    "WrittenCase": "written",
     "assert_modules_equal": "asserts",
     "assert_optimizer_tracks": "asserts",
 }

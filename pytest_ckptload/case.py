@@ -34,6 +34,10 @@ class _Data:
         inner = ", ".join(f"{name}={value!r}" for name, value in self._departures().items())
         return f"{type(self).__name__}({inner})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Hypothesis and IPython print so; Hypothesis would print every field of a dataclass."""
+        printer.text(repr(self))
+
     def as_dict(self) -> dict[str, Any]:
         """The data as JSON-able dicts, without what has its default value."""
         return {name: _plain(value) for name, value in self._departures().items()}

@@ -10,7 +10,6 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from hypothesis.errors import InvalidArgument
 from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Defaults
 from pytest_ckptload.fixtures import PREPARE, checker_for
+from pytest_ckptload.report.text import replay_command
 from pytest_ckptload.strategies.cases import REFUSED, cases, selected
 from pytest_ckptload.written import GIVEN, made_real
 
@@ -71,9 +71,8 @@ def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequenc
         pytest.fail(problem, pytrace=False)
     try:
         defaults = checker_for(item).defaults
-        # A copy, by `map`, because Hypothesis prints that by its own short `repr`; shared so that
-        # all names in one signature belong to one case.
-        drawn = st.shared(_strategy(defaults, names).map(replace), key="ckptload")
+        # Shared, so that all names in one signature belong to one case.
+        drawn = st.shared(_strategy(defaults, names), key="ckptload")
     except (InvalidArgument, ValueError) as error:
         pytest.fail(str(error), pytrace=False)
     test: Any = given(**dict.fromkeys(names, drawn))(function)
@@ -81,7 +80,8 @@ def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequenc
     test._hypothesis_internal_use_settings = _settings(function, defaults)
     if defaults.seed is not None:
         test = with_seed(defaults.seed)(test)
-    inner: Any = made_real(function, names, item.nodeid)
+    replay = functools.partial(replay_command, item.nodeid, ())
+    inner: Any = made_real(function, names, replay)
     inner._hypothesis_internal_add_digest = item.nodeid.encode()
     test.hypothesis.inner_test = inner
     _put(item, test)

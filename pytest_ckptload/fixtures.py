@@ -34,6 +34,7 @@ PREPARE = pytest.StashKey[Callable[[], None]]()
 """What to do before an item is set up, kept on the item."""
 
 _CHECKER = pytest.StashKey["Checker"]()
+_MARKER_LISTS = {"features", "without", "promises", "devices"}
 _MARKER_ARGUMENTS = ("features", "without", "promises", "allow", "devices", "max_examples")
 
 
@@ -140,13 +141,15 @@ def _defaults(item: pytest.Item) -> Defaults:
     marked: dict[str, Any] = {}
     for marker in reversed(list(item.iter_markers("ckptload"))):
         marked |= marker.kwargs
+    for name in _MARKER_LISTS & set(marked):
+        marked[name] = (marked[name],) if isinstance(marked[name], str) else tuple(marked[name])
     replay = settings.replay
     return Defaults(
         features=settings.features or marked.get("features"),
-        without=settings.without or tuple(marked.get("without", ())),
-        promises=tuple(marked.get("promises", ())),
+        without=settings.without or marked.get("without", ()),
+        promises=marked.get("promises", ()),
         allow=marked.get("allow", {}),
-        devices=settings.devices or tuple(marked.get("devices", ())),
+        devices=settings.devices or marked.get("devices", ()),
         max_examples=_first(settings.max_examples, marked.get("max_examples")),
         seed=settings.seed,
         shrink=settings.shrink,

@@ -18,7 +18,6 @@ from torch import nn
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Subject, folder
 from pytest_ckptload.contents import state_of, write
-from pytest_ckptload.report.text import replay_command
 from pytest_ckptload.torch_state import preserved
 from pytest_ckptload.zoo import seeded
 
@@ -67,10 +66,12 @@ GIVEN: Mapping[str, Callable[[WrittenCase], Any]] = {
 """What a test gets for each of the names that it may ask for."""
 
 
-def made_real(function: Callable[..., Any], names: Sequence[str], node: str) -> Callable[..., Any]:
+def made_real(
+    function: Callable[..., Any], names: Sequence[str], replay: Callable[[Case], str]
+) -> Callable[..., Any]:
     """A test that takes a case by each of the ``names``, and gives ``function`` what it asked for.
 
-    ``node`` is the id of the test, for the command that replays it.
+    ``replay`` is the command that runs the test on one case again.
     """
 
     @functools.wraps(function)
@@ -85,7 +86,7 @@ def made_real(function: Callable[..., Any], names: Sequence[str], node: str) -> 
                 kwargs |= {name: GIVEN[name](written) for name in names}
                 return function(*args, **kwargs)
         except BaseException:
-            note(f"Replay it with:\n  {replay_command(node, (), case)}")
+            note(f"Replay it with:\n  {replay(case)}")
             raise
 
     return test

@@ -22,8 +22,7 @@ _META = (*_ASSIGN, "mmap_meta_swap", *_RESUME)
 class Divergence:
     """One rule that recipes of torch's break on cases with one feature, or with certain classes.
 
-    ``since`` and ``until`` bound the torch releases, the latter not included. ``always`` is false
-    where it takes the company of other features to meet it.
+    ``since`` and ``until`` bound the torch releases, the latter not included.
     """
 
     code: str
