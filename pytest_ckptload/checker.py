@@ -6,13 +6,8 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,31 +17,28 @@ from torch import nn
 from pytest_ckptload.case import Case
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.finding import Finding, Verdict
-from pytest_ckptload.loader import Build, Loader, Save
-from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.loader import Loader, Save
+from pytest_ckptload.loads import attempt, folder, quiet
+from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
 from pytest_ckptload.rules import Attempt, Comparison, FileFacts, judge
 from pytest_ckptload.rules.facts import Reference, same_entry
-from pytest_ckptload.torch_state import poisoned, preserved
+from pytest_ckptload.subject import Subject
+from pytest_ckptload.torch_state import preserved
 from pytest_ckptload.training import train
-from pytest_ckptload.zoo import seeded
-from pytest_ckptload.zoo.structure import Structure, structure_of
+from pytest_ckptload.zoo.structure import Structure
 
 if TYPE_CHECKING:
     from pytest_ckptload.written import WrittenCase
 
 __all__ = [
     "Demands",
-    "Subject",
     "accused",
-    "attempt",
     "compare",
     "examine",
     "examine_file",
     "examine_loaded",
-    "folder",
-    "quiet",
     "reference_of",
 ]
 
@@ -60,36 +52,6 @@ class Demands:
     dtype: torch.dtype | None = None
     reference: Loader | None = None
     save: Save | None = None
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A module factory under a fixed seed, and one fresh module of it for everybody to look at."""
-
-    make: Build
-    seed: int = 0
-
-    def build(self) -> nn.Module:
-        """A fresh module on the ambient device."""
-        with seeded(self.seed):
-            return self.make()
-
-    @cached_property
-    def fresh(self) -> nn.Module:
-        return self.build()
-
-    @cached_property
-    def structure(self) -> Structure:
-        return structure_of(self.fresh)
-
-    @cached_property
-    def initial(self) -> Observation:
-        return observe(self.fresh)
-
-    @classmethod
-    def of(cls, case: Case) -> Subject:
-        """The subject of a case that has its own module."""
-        return cls(case.build, case.seed)
 
 
 @dataclass
@@ -166,34 +128,6 @@ def _mappable(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Warnings of torch's about what the plugin does itself are nobody's; the loader's are
-    shown.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def folder(given: Path | None = None) -> Iterator[Path]:
-    """A fresh folder, gone afterwards; or the given one, emptied afterwards."""
-    if given is None:
-        with tempfile.TemporaryDirectory(prefix="ckptload-", ignore_cleanup_errors=True) as name:
-            yield Path(name)
-        return
-    try:
-        yield given
-    finally:
-        # Unlinked, never written over: a module of the last case may still be mapped to its file.
-        for left in given.iterdir():
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink()
-
-
 @dataclass
 class _Examination:
     """One load of one sample, from the reference to the findings."""
@@ -253,15 +187,14 @@ class _Examination:
         self.refused = f"{type(error).__name__}: {error}"
         return "refusal", None
 
-    def _attempt_eager(self, *, strict: bool) -> tuple[nn.Module | None, Exception | None]:
-        arguments = (self.subject.build, self.sample.path, self.device)
-        try:
-            with preserved(), poisoned(fill=_fillable(self.subject.structure)):
-                if self.demands.reference is not None:
-                    return self.demands.reference(*arguments), None
-                return eager(*arguments, strict=strict, dtype=self.demands.dtype), None
-        except Exception as error:
-            return None, error
+    def _attempt_eager(self, *, strict: bool) -> tuple[nn.Module | None, BaseException | None]:
+        def load() -> nn.Module:
+            arguments = (self.subject.build, self.sample.path, self.device)
+            if self.demands.reference is not None:
+                return self.demands.reference(*arguments)
+            return eager(*arguments, strict=strict, dtype=self.demands.dtype)
+
+        return attempt(load, self.subject.structure)
 
     def _load(self) -> tuple[Any, BaseException | None]:
         return attempt(
@@ -275,28 +208,6 @@ class _Examination:
         held = {s.group for s in self.subject.structure.saved if s.name not in checkpoint.missing}
         groups = {s.group for s in self.subject.structure.saved if s.name in checkpoint.missing}
         return not checkpoint.extra and groups <= held
-
-
-def attempt(load: Callable[[], Any], structure: Structure) -> tuple[Any, BaseException | None]:
-    """Run a load with new memory poisoned; what it returned, or what it raised.
-
-    A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of
-    it.
-    """
-    try:
-        with preserved(), poisoned(fill=_fillable(structure)):
-            return load(), None
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
-            raise
-        return None, error
-
-
-def _fillable(structure: Structure) -> bool:
-    packed = getattr(torch, "float4_e2m1fn_x2", None)
-    return all(slot.dtype != packed for slot in structure.saved)
 
 
 def reference_of(

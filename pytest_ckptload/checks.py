@@ -1,31 +1,23 @@
 """``check`` and its like: the object behind the ``ckptload`` fixture and behind the suite.
 
-Apart from the fixtures because it knows nothing of pytest: it takes settings and a name to go by,
-runs the search on each device, and raises ``CheckpointMismatch`` with the whole story.
+Apart from the fixtures because it knows nothing of pytest, and from ``runs`` because this half is
+about what people ask for: arguments are checked here, and settled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from pytest_ckptload import devices as device_names
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import (
-    Demands,
-    Subject,
-    examine,
-    examine_file,
-    examine_loaded,
-    folder,
-)
-from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
+from pytest_ckptload.checker import Demands, examine, examine_file, examine_loaded
+from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.inputs import (
+    check_consistent,
     check_features,
     check_loader,
     check_names,
@@ -34,11 +26,10 @@ from pytest_ckptload.inputs import (
 )
 from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer, Save, loader_name
 from pytest_ckptload.report.script import script
-from pytest_ckptload.report.text import failure_text, findings_text, replay_command
+from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.resuming import adamw, examine_resume
 from pytest_ckptload.rules import RULES
-from pytest_ckptload.search import Budget, Found, Outcome, search
-from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.runs import Allow, Defaults, Report, Runner, Target
 from pytest_ckptload.zoo import FEATURES
 
 if TYPE_CHECKING:
@@ -50,72 +41,6 @@ __tracebackhide__ = True
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
 PROMISES = ("strict", "robust")
-
-Allow = Callable[[Finding, Case], "str | None"]
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a check does where its arguments do not say: from the command line, ini and marker."""
-
-    features: tuple[str, ...] | None = None
-    without: tuple[str, ...] = ()
-    promises: Collection[str] = ()
-    allow: Mapping[str, str] = field(default_factory=dict)
-    devices: tuple[str, ...] = ()
-    max_examples: int | None = None
-    seed: int | None = None
-    shrink: bool = True
-    strict: bool = False
-    replay: Case | None = None
-
-
-@dataclass
-class Report:
-    """What a check that found nothing amounted to.
-
-    ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
-    because the reference itself refused them, ``features`` how often each was in one. ``advice``
-    holds one finding for each rule that advises; ``allowed`` the reasons of allowances that were
-    used.
-    """
-
-    loader: str
-    devices: tuple[str, ...] = ()
-    examples: int = 0
-    refused: int = 0
-    features: dict[str, int] = field(default_factory=dict)
-    advice: tuple[Finding, ...] = ()
-    allowed: dict[str, str] = field(default_factory=dict)
-
-    def add(self, device: str, outcome: Outcome) -> None:
-        """Count in what was seen on one device."""
-        self.devices += (device,)
-        self.examples += outcome.examples
-        self.refused += len(outcome.refused)
-        for feature, count in outcome.features.items():
-            self.features[feature] = self.features.get(feature, 0) + count
-        known = {finding.code for finding in self.advice}
-        self.advice += tuple(f for code, f in outcome.advice.items() if code not in known)
-        self.allowed.update(outcome.allowed)
-
-
-@dataclass
-class _Target:
-    """A check with everything settled: what to examine, over which cases, and what is allowed.
-
-    ``fixed`` are the cases where nothing is generated; ``quote`` makes the stand-alone script.
-    """
-
-    name: str
-    examine: Callable[[Case, torch.device, Path], Verdict]
-    allow: Allow
-    subject: Subject | None = None
-    subject_name: str = ""
-    features: Sequence[str] | None = None
-    without: tuple[str, ...] = ()
-    fixed: list[Case] | None = None
-    quote: Callable[[Found, torch.device], str] | None = None
 
 
 class Checker:
@@ -133,10 +58,7 @@ class Checker:
         record: Callable[[Report], None] = lambda report: None,
     ) -> None:
         self.defaults = defaults or Defaults()
-        self.node = node
-        self.options = tuple(options)
-        self.record = record
-        self._checks = 0
+        self._runner = Runner(self.defaults, node, options, record)
 
     def check(
         self,
@@ -185,11 +107,11 @@ class Checker:
         """
         check_loader(loader)
         promises = check_names("promise", promises or self.defaults.promises, PROMISES)
-        _check_consistent(build, checkpoint, save, semantics, dtype)
+        check_consistent(build, checkpoint, save, semantics, dtype)
         chosen, left_out = self._features(features, without, build is None and checkpoint is None)
         subject = None if build is None else user_subject(build)
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
-        target = _Target(
+        target = Target(
             loader_name(loader),
             lambda case, device, where: examine(case, loader, device, demands, subject, where),
             _allowing(self.defaults.allow if allow is None else allow),
@@ -208,7 +130,7 @@ class Checker:
             target.quote = lambda found, device: script(
                 found.case, found.findings, loader, dtype=dtype, build=build, device=device
             )
-        return self._run(target, devices, max_examples)
+        return self._runner.run(target, devices, max_examples)
 
     def check_resume(
         self,
@@ -248,7 +170,7 @@ class Checker:
         make = make_optimizer or adamw
         chosen, left_out = self._features(features, without, build is None)
         subject = None if build is None else user_subject(build)
-        target = _Target(
+        target = Target(
             loader_name(resume),
             lambda case, device, where: examine_resume(case, resume, make, device, subject, where),
             _allowing(self.defaults.allow if allow is None else allow),
@@ -257,7 +179,7 @@ class Checker:
             chosen,
             (*left_out, *_names_of("checkpoint")),
         )
-        return self._run(target, devices, max_examples)
+        return self._runner.run(target, devices, max_examples)
 
     def assert_matches_eager(self, module: nn.Module, case: WrittenCase) -> None:
         """Assert that ``module`` is what eager loading of ``case`` gives.
@@ -289,109 +211,6 @@ class Checker:
         check_features(features, without, generated=generated)
         return chosen, left_out
 
-    def _run(
-        self,
-        target: _Target,
-        devices: Sequence[str | torch.device] | None,
-        max_examples: int | None,
-    ) -> Report:
-        """Search on each device; the first that fails ends it."""
-        self._checks += 1
-        if max_examples is not None and max_examples < 0:
-            raise ValueError(
-                f"max_examples={max_examples}: expected a whole number, 0 for none at random"
-            )
-        report = Report(target.name)
-        for device in device_names.named(devices or self.defaults.devices or ("all",)):
-            outcome = self._search(target, device, max_examples)
-            report.add(str(device), outcome)
-            if outcome.failure is not None:
-                raise self._mismatch(target, device, outcome)
-            if outcome.refused and not outcome.compared:
-                whose = f" for {target.subject_name}" if target.subject_name else ""
-                raise ValueError(
-                    f"nothing was judged: the reference itself loads none of the files{whose}; "
-                    f"the first error was {_first_line(outcome.refused[0])}; give a loader that "
-                    "can "
-                    "with reference="
-                )
-        self.record(report)
-        return report
-
-    def _search(self, target: _Target, device: torch.device, max_examples: int | None) -> Outcome:
-        budget = Budget(
-            max_examples if max_examples is not None else self.defaults.max_examples,
-            self.defaults.seed,
-            self.defaults.shrink,
-            f"{self.node}#{self._checks}@{device}",
-        )
-        fixed, random = target.fixed, None
-        if fixed is None and self.defaults.replay is not None:
-            fixed = [_replayable(self.defaults.replay, target.subject)]
-        if fixed is None:
-            structure = None if target.subject is None else target.subject.structure
-            chosen: dict[str, Any] = {
-                "features": target.features,
-                "without": target.without,
-                "structure": structure,
-            }
-            fixed = list(covering(**chosen))
-            random = cases(**chosen) if budget.max_examples != 0 else None
-        with folder() as where:
-            return search(
-                lambda case: target.examine(case, device, where),
-                fixed,
-                random,
-                budget,
-                target.allow,
-                self.defaults.strict,
-            )
-
-    def _mismatch(
-        self, target: _Target, device: torch.device, outcome: Outcome
-    ) -> CheckpointMismatch:
-        found = outcome.failure
-        assert found is not None
-        replay = None
-        if target.fixed is None:
-            replay = replay_command(self.node, self.options, found.case)
-        text = failure_text(target.name, str(device), outcome, replay, target.subject_name)
-        error = CheckpointMismatch(text, found.findings, found.case)
-        if target.quote is not None:
-            try:
-                error.script = target.quote(found, device)
-            except Exception as reason:  # quoting sources must not hide what was found
-                error.script = f"# There is no script of this case: {reason!r}"
-        return error
-
-
-def _check_consistent(
-    build: Build | None,
-    checkpoint: str | Path | None,
-    save: Save | None,
-    semantics: str | None,
-    dtype: torch.dtype | None,
-) -> None:
-    """Raises ``ValueError`` for arguments that contradict each other."""
-    if semantics is not None:
-        check_names("semantics", [semantics], ("assign", "copy"))
-    if save is not None and (build is None or checkpoint is not None):
-        raise ValueError("save= writes a module that build= makes: give build=, and no checkpoint=")
-    if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype={dtype!r}: expected a torch.dtype, such as torch.bfloat16")
-    if dtype is not None and semantics is not None:
-        raise ValueError(
-            f"dtype={dtype} and semantics={semantics!r} contradict each other: give one"
-        )
-
-
-def _replayable(case: Case, subject: Subject | None) -> Case:
-    if case.module is None and subject is None:
-        raise ValueError(
-            "this case was made for a given build=: replay it in the test it comes from"
-        )
-    return case
-
 
 def _allowing(allow: Mapping[str, str] | Allow) -> Allow:
     if callable(allow):
@@ -399,11 +218,6 @@ def _allowing(allow: Mapping[str, str] | Allow) -> Allow:
     check_names("rule", allow, RULES)
     reasons = dict(allow)
     return lambda finding, case: reasons.get(finding.code)
-
-
-def _first_line(text: str) -> str:
-    line = text.strip().splitlines()[0]
-    return line if len(line) < 200 else line[:200] + "…"
 
 
 def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Subject
-from pytest_ckptload.loader import loader_name
+from pytest_ckptload.loader import Build, Save, loader_name
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import same_bits
 from pytest_ckptload.recipes.eager import state_dict_in
+from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.from_state import module_like
 from pytest_ckptload.zoo.structure import structure_of
@@ -30,6 +30,7 @@ from pytest_ckptload.zoo.structure import structure_of
 __tracebackhide__ = True
 
 __all__ = [
+    "check_consistent",
     "check_features",
     "check_loader",
     "check_names",
@@ -64,6 +65,26 @@ def check_features(
         raise ValueError(
             f"feature {fixed[0]!r} is one of modules, and the module is given: "
             f"choose from {', '.join(own)}"
+        )
+
+
+def check_consistent(
+    build: Build | None,
+    checkpoint: str | Path | None,
+    save: Save | None,
+    semantics: str | None,
+    dtype: torch.dtype | None,
+) -> None:
+    """Raises ``ValueError`` for arguments that contradict each other."""
+    if semantics is not None:
+        check_names("semantics", [semantics], ("assign", "copy"))
+    if save is not None and (build is None or checkpoint is not None):
+        raise ValueError("save= writes a module that build= makes: give build=, and no checkpoint=")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype={dtype!r}: expected a torch.dtype, such as torch.bfloat16")
+    if dtype is not None and semantics is not None:
+        raise ValueError(
+            f"dtype={dtype} and semantics={semantics!r} contradict each other: give one"
         )
 
 

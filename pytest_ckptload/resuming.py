@@ -14,22 +14,15 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import (
-    Demands,
-    Subject,
-    accused,
-    attempt,
-    compare,
-    folder,
-    quiet,
-    reference_of,
-)
+from pytest_ckptload.checker import Demands, accused, compare, reference_of
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer
+from pytest_ckptload.loads import attempt, folder, quiet
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.rules import Attempt, FileFacts, Training, judge
+from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
 from pytest_ckptload.training import (
     gradients,

@@ -16,8 +16,9 @@ from hypothesis import note
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Subject, folder
 from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.loads import folder
+from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
 from pytest_ckptload.zoo import seeded
 

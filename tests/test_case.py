@@ -8,11 +8,11 @@ from hypothesis import given, settings
 
 from pytest_ckptload import case as case_module
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, ModuleSpec, TensorSpec, View
-from pytest_ckptload.checker import Subject
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import same_bits
 from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.subject import Subject
 
 NAMES = {name: getattr(case_module, name) for name in case_module.__all__}
 

@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
-from pytest_ckptload.checker import Demands, Subject, examine
+from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.contents import DAMAGES, state_of, write
 from pytest_ckptload.faults import FAULTS, Fault
 from pytest_ckptload.finding import Finding
@@ -37,6 +37,7 @@ from pytest_ckptload.report.script import script
 from pytest_ckptload.report.sources import Unquotable, imports_text, names_in
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo.structure import structure_of
 
 if TYPE_CHECKING:

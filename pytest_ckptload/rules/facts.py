@@ -25,8 +25,8 @@ class Reference:
 
     ``values`` is the checkpoint, by name: it says which values. ``eager`` is the module that eager
     loading gives: it says everything else. ``missing`` are names the module has and the file lacks.
-    ``dtype`` is the one the loader was asked to cast floating tensors to. ``initial`` is asked for the
-    module as construction leaves it only where there is something to explain.
+    ``dtype`` is the one the loader was asked to cast floating tensors to. ``initial`` gives the
+    module as construction leaves it, and is asked only where there is something to explain.
     """
 
     eager: Observation

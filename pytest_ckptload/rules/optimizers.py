@@ -127,7 +127,8 @@ def _unlike(actual: object, expected: object) -> str | None:
     if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
         return None if actual == expected else f"{actual!r}, expected {expected!r}"
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
-        return f"{actual.dtype} {tuple(actual.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
+        wanted = f"{expected.dtype} {tuple(expected.shape)}"
+        return f"{actual.dtype} {tuple(actual.shape)}, expected {wanted}"
     return None if same_bits(actual, expected) else str(first_difference(actual, expected))
 
 

@@ -1,0 +1,71 @@
+"""The surroundings of a load: a folder, silence about ourselves, poisoned memory, caught failures.
+
+Apart from the checker because loading for training needs the very same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_ckptload.torch_state import poisoned, preserved
+from pytest_ckptload.zoo.structure import Structure
+
+__all__ = ["attempt", "folder", "quiet"]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Warnings of torch's about what the plugin does itself are nobody's; the loader's are
+    shown.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def folder(given: Path | None = None) -> Iterator[Path]:
+    """A fresh folder, gone afterwards; or the given one, emptied afterwards."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="ckptload-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+        return
+    try:
+        yield given
+    finally:
+        # Unlinked, never written over: a module of the last case may still be mapped to its file.
+        for left in given.iterdir():
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
+
+
+def attempt(load: Callable[[], Any], structure: Structure) -> tuple[Any, BaseException | None]:
+    """Run a load with new memory poisoned; what it returned, or what it raised.
+
+    A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of
+    it.
+    """
+    try:
+        with preserved(), poisoned(fill=_fillable(structure)):
+            return load(), None
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
+            raise
+        return None, error
+
+
+def _fillable(structure: Structure) -> bool:
+    packed = getattr(torch, "float4_e2m1fn_x2", None)
+    return all(slot.dtype != packed for slot in structure.saved)

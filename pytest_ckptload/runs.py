@@ -1,0 +1,202 @@
+"""One check with everything settled, run: on each device, over which cases, to what end.
+
+Apart from ``checks``, which settles what a call asks for: here nothing is asked any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_ckptload import devices as device_names
+from pytest_ckptload.case import Case
+from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
+from pytest_ckptload.loads import folder
+from pytest_ckptload.report.text import failure_text, replay_command
+from pytest_ckptload.search import Budget, Found, Outcome, search
+from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.subject import Subject
+
+# Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
+__tracebackhide__ = True
+
+__all__ = ["Allow", "Defaults", "Report", "Runner", "Target"]
+
+Allow = Callable[[Finding, Case], "str | None"]
+"""Why a finding on a case is accepted; ``None`` where it is not."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a check does where its arguments do not say: from the command line, ini and marker."""
+
+    features: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    promises: Collection[str] = ()
+    allow: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    max_examples: int | None = None
+    seed: int | None = None
+    shrink: bool = True
+    strict: bool = False
+    replay: Case | None = None
+
+
+@dataclass
+class Report:
+    """What a check that found nothing amounted to.
+
+    ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
+    because the reference itself refused them, ``features`` how often each was in one. ``advice``
+    holds one finding for each rule that advises; ``allowed`` the reasons of allowances that were
+    used.
+    """
+
+    loader: str
+    devices: tuple[str, ...] = ()
+    examples: int = 0
+    refused: int = 0
+    features: dict[str, int] = field(default_factory=dict)
+    advice: tuple[Finding, ...] = ()
+    allowed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, device: str, outcome: Outcome) -> None:
+        """Count in what was seen on one device."""
+        self.devices += (device,)
+        self.examples += outcome.examples
+        self.refused += len(outcome.refused)
+        for feature, count in outcome.features.items():
+            self.features[feature] = self.features.get(feature, 0) + count
+        known = {finding.code for finding in self.advice}
+        self.advice += tuple(f for code, f in outcome.advice.items() if code not in known)
+        self.allowed.update(outcome.allowed)
+
+
+@dataclass
+class Target:
+    """A check with everything settled: what to examine, over which cases, and what is allowed.
+
+    ``fixed`` are the cases where nothing is generated; ``quote`` makes the stand-alone script.
+    """
+
+    name: str
+    examine: Callable[[Case, torch.device, Path], Verdict]
+    allow: Allow
+    subject: Subject | None = None
+    subject_name: str = ""
+    features: Sequence[str] | None = None
+    without: tuple[str, ...] = ()
+    fixed: list[Case] | None = None
+    quote: Callable[[Found, torch.device], str] | None = None
+
+
+class Runner:
+    """Runs the checks of one test, which it counts.
+
+    ``node`` is the id of the test, ``options`` what else a command needs to run that test again;
+    ``record`` is told of every check that passed.
+    """
+
+    def __init__(
+        self,
+        defaults: Defaults,
+        node: str | None,
+        options: Sequence[str],
+        record: Callable[[Report], None],
+    ) -> None:
+        self.defaults = defaults
+        self.node = node
+        self.options = tuple(options)
+        self.record = record
+        self._checks = 0
+
+    def run(
+        self,
+        target: Target,
+        devices: Sequence[str | torch.device] | None,
+        max_examples: int | None,
+    ) -> Report:
+        """Search on each device; the first that fails ends it."""
+        self._checks += 1
+        if max_examples is not None and max_examples < 0:
+            raise ValueError(
+                f"max_examples={max_examples}: expected a whole number, 0 for none at random"
+            )
+        report = Report(target.name)
+        for device in device_names.named(devices or self.defaults.devices or ("all",)):
+            outcome = self._search(target, device, max_examples)
+            report.add(str(device), outcome)
+            if outcome.failure is not None:
+                raise self._mismatch(target, device, outcome)
+            if outcome.refused and not outcome.compared:
+                whose = f" for {target.subject_name}" if target.subject_name else ""
+                raise ValueError(
+                    f"nothing was judged: the reference itself loads none of the files{whose}; "
+                    f"the first error was {_first_line(outcome.refused[0])}; give a loader that "
+                    "can with reference="
+                )
+        self.record(report)
+        return report
+
+    def _search(self, target: Target, device: torch.device, max_examples: int | None) -> Outcome:
+        budget = Budget(
+            max_examples if max_examples is not None else self.defaults.max_examples,
+            self.defaults.seed,
+            self.defaults.shrink,
+            f"{self.node}#{self._checks}@{device}",
+        )
+        fixed, random = target.fixed, None
+        if fixed is None and self.defaults.replay is not None:
+            fixed = [_replayable(self.defaults.replay, target.subject)]
+        if fixed is None:
+            structure = None if target.subject is None else target.subject.structure
+            chosen: dict[str, Any] = {
+                "features": target.features,
+                "without": target.without,
+                "structure": structure,
+            }
+            fixed = list(covering(**chosen))
+            random = cases(**chosen) if budget.max_examples != 0 else None
+        with folder() as where:
+            return search(
+                lambda case: target.examine(case, device, where),
+                fixed,
+                random,
+                budget,
+                target.allow,
+                self.defaults.strict,
+            )
+
+    def _mismatch(
+        self, target: Target, device: torch.device, outcome: Outcome
+    ) -> CheckpointMismatch:
+        found = outcome.failure
+        assert found is not None
+        replay = None
+        if target.fixed is None:
+            replay = replay_command(self.node, self.options, found.case)
+        text = failure_text(target.name, str(device), outcome, replay, target.subject_name)
+        error = CheckpointMismatch(text, found.findings, found.case)
+        if target.quote is not None:
+            try:
+                error.script = target.quote(found, device)
+            except Exception as reason:  # quoting sources must not hide what was found
+                error.script = f"# There is no script of this case: {reason!r}"
+        return error
+
+
+def _replayable(case: Case, subject: Subject | None) -> Case:
+    if case.module is None and subject is None:
+        raise ValueError(
+            "this case was made for a given build=: replay it in the test it comes from"
+        )
+    return case
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0]
+    return line if len(line) < 200 else line[:200] + "…"

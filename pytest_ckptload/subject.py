@@ -1,0 +1,49 @@
+"""Whose checkpoints are loaded: a module factory, and one fresh module for everybody to look at.
+
+Apart from the checker because inputs make subjects, too, and nothing here loads anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.loader import Build
+from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.zoo import seeded
+from pytest_ckptload.zoo.structure import Structure, structure_of
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module factory under a fixed seed, and one fresh module of it for everybody to look at."""
+
+    make: Build
+    seed: int = 0
+
+    def build(self) -> nn.Module:
+        """A fresh module on the ambient device."""
+        with seeded(self.seed):
+            return self.make()
+
+    @cached_property
+    def fresh(self) -> nn.Module:
+        return self.build()
+
+    @cached_property
+    def structure(self) -> Structure:
+        return structure_of(self.fresh)
+
+    @cached_property
+    def initial(self) -> Observation:
+        return observe(self.fresh)
+
+    @classmethod
+    def of(cls, case: Case) -> Subject:
+        """The subject of a case that has its own module."""
+        return cls(case.build, case.seed)
