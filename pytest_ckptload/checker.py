@@ -88,6 +88,8 @@ def examine(
     with preserved(), folder(where) as empty:
         path = empty / "checkpoint.pt"
         state = state_of(subject.fresh, subject.structure, case.checkpoint)
+        if case.module is None and subject.woven:
+            state = _consistent(state, subject)
         reference_module = None
         if demands.save is None:
             write(state, path, case.checkpoint.damage)
@@ -97,6 +99,20 @@ def examine(
             demands.save(reference_module, path)
         sample = _Sample(path, state, case)
         return _Examination(subject, loader, device, demands, sample, reference_module).run()
+
+
+def _consistent(state: dict[str, Any], subject: Subject) -> dict[str, Any]:
+    """The state with the values that the module has once it is loaded: where tensors overlap by
+    construction, no file that was ever saved gives both a value of its own.
+    """
+    module = subject.build()
+    with quiet():
+        _, error = attempt(lambda: module.load_state_dict(state, strict=False, assign=False))
+    if error is None:
+        for name, value in module.state_dict().items():
+            if name in state:
+                state[name] = value
+    return state
 
 
 def examine_file(
@@ -194,12 +210,12 @@ class _Examination:
                 return self.demands.reference(*arguments)
             return eager(*arguments, strict=strict, dtype=self.demands.dtype)
 
-        return attempt(load, self.subject.structure)
+        return attempt(load, fill=self.subject.fillable)
 
     def _load(self) -> tuple[Any, BaseException | None]:
         return attempt(
             lambda: self.loader(self.subject.build, self.sample.path, self.device),
-            self.subject.structure,
+            fill=self.subject.fillable,
         )
 
     def _filled_through_ties(self) -> bool:

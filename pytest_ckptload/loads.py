@@ -13,10 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pytest_ckptload.torch_state import poisoned, preserved
-from pytest_ckptload.zoo.structure import Structure
 
 __all__ = ["attempt", "folder", "quiet"]
 
@@ -49,14 +46,14 @@ def folder(given: Path | None = None) -> Iterator[Path]:
                 left.unlink()
 
 
-def attempt(load: Callable[[], Any], structure: Structure) -> tuple[Any, BaseException | None]:
+def attempt(load: Callable[[], Any], *, fill: bool = True) -> tuple[Any, BaseException | None]:
     """Run a load with new memory poisoned; what it returned, or what it raised.
 
     A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of
     it.
     """
     try:
-        with preserved(), poisoned(fill=_fillable(structure)):
+        with preserved(), poisoned(fill=fill):
             return load(), None
     except (KeyboardInterrupt, GeneratorExit):
         raise
@@ -64,8 +61,3 @@ def attempt(load: Callable[[], Any], structure: Structure) -> tuple[Any, BaseExc
         if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
             raise
         return None, error
-
-
-def _fillable(structure: Structure) -> bool:
-    packed = getattr(torch, "float4_e2m1fn_x2", None)
-    return all(slot.dtype != packed for slot in structure.saved)

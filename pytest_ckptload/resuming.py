@@ -100,7 +100,7 @@ def _examine(
         eager_module, eager_optimizer = eager_resume(subject.build, make_optimizer, path, device)
     before = path.read_bytes()
     returned, error = attempt(
-        lambda: resume(subject.build, make_optimizer, path, device), subject.structure
+        lambda: resume(subject.build, make_optimizer, path, device), fill=subject.fillable
     )
     findings = judge(Attempt("load", frozenset(), error, _unfit(returned, error)))
     after = trained = path.read_bytes()
@@ -120,7 +120,7 @@ def _unfit(returned: Any, error: BaseException | None) -> str | None:
     """What a resumer returned in place of a module and an optimizer."""
     if error is not None:
         return None
-    if not isinstance(returned, tuple) or len(returned) != 2:
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
         return f"a {type(returned).__name__}, expected (module, optimizer)"
     module, optimizer = returned
     if not isinstance(module, nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import nn
 
 from pytest_ckptload.case import Case
@@ -42,6 +43,17 @@ class Subject:
     @cached_property
     def initial(self) -> Observation:
         return observe(self.fresh)
+
+    @cached_property
+    def fillable(self) -> bool:
+        """Whether torch can fill new memory for every dtype of the module."""
+        packed = getattr(torch, "float4_e2m1fn_x2", None)
+        return all(place.tensor.dtype != packed for place in self.initial.places.values())
+
+    @cached_property
+    def woven(self) -> bool:
+        """Whether tensors of the module overlap by construction."""
+        return bool(self.initial.overlaps)
 
     @classmethod
     def of(cls, case: Case) -> Subject:

@@ -35,20 +35,23 @@ def steppable(tensor: torch.Tensor, *, meta: bool = False) -> bool:
     return (
         tensor.requires_grad
         and tensor.is_leaf
+        and not tensor.is_inference()
         and tensor.dtype in _STEPPED
         and tensor.layout == torch.strided
         and (meta or not tensor.is_meta)
     )
 
 
-def names_of_slots(observation: Observation, parameters: Iterable[torch.Tensor]) -> list[str]:
-    """The first name in the module of each of these parameters; those without one are left out."""
+def names_of_slots(
+    observation: Observation, parameters: Iterable[torch.Tensor]
+) -> list[str | None]:
+    """The first name in the module of each of these parameters; ``None`` for one from elsewhere."""
     names = {
         id(place.tensor): observation.groups[name][0]
         for name, place in observation.places.items()
         if place.kind == "parameter"
     }
-    return [names[id(p)] for p in parameters if id(p) in names]
+    return [names.get(id(p)) for p in parameters]
 
 
 def _parameters(observation: Observation) -> Iterator[tuple[str, torch.Tensor]]:
@@ -95,7 +98,7 @@ def train(actual: Observation, reference: Observation, accused: frozenset[str]) 
     if not slots:
         return []
     parameters = reference.module.parameters()
-    wanted = [n for n in names_of_slots(reference, parameters) if n not in accused]
+    wanted = [None if n in accused else n for n in names_of_slots(reference, parameters)]
     training = Training(actual, reference, [slots], [wanted], exempt=accused)
     _touch(actual, accused)
     pairs = dict(_pairs(actual, reference, accused))

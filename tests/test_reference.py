@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import pytest
@@ -16,7 +17,6 @@ from pytest_ckptload.recipes import eager, mmap_meta_assign
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Plan, first
-from pytest_ckptload.zoo.structure import structure_of
 
 CPU = torch.device("cpu")
 
@@ -389,9 +389,12 @@ def test_poison_is_on_during_the_load_only_and_its_warning_silenced():
 @pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="this torch has no float4")
 def test_poison_is_off_for_float4_which_cannot_be_filled():
     module = nn.Module()
-    module.register_buffer("packed", torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2))
-    structure = structure_of(module)
-    made, error = attempt(lambda: torch.empty(4, dtype=torch.float4_e2m1fn_x2), structure)
+    packed = torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    module.register_buffer("packed", packed, persistent=False)
+    subject = Subject(lambda: module)
+    assert not subject.fillable
+    empty = functools.partial(torch.empty, 4, dtype=torch.float4_e2m1fn_x2)
+    made, error = attempt(empty, fill=subject.fillable)
     assert error is None
     assert made.shape == (4,)
 

@@ -103,12 +103,20 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
 
 
 def _items(container: Any) -> Iterator[tuple[Any, Any]]:
-    # A copy: another thread of the user's may change it meanwhile.
-    return iter(list(container.items()) if type(container) is dict else list(enumerate(container)))
+    if type(container) is not dict:
+        return iter(list(enumerate(container)))
+    # What a key is called must not depend on an address, or on the contents of a tensor.
+    return (
+        (key if isinstance(key, str | int | bool | None) else f"key {position}", item)
+        for position, (key, item) in enumerate(list(container.items()))
+    )
 
 
 def _customised(module: nn.Module) -> bool:
     if module._load_state_dict_pre_hooks or module._load_state_dict_post_hooks:
         return True
-    owner = next(c for c in type(module).__mro__ if "_load_from_state_dict" in vars(c))
-    return not owner.__module__.startswith("torch.")
+    for name in ("_load_from_state_dict", "load_state_dict"):
+        owner = next(c for c in type(module).__mro__ if name in vars(c))
+        if not owner.__module__.startswith("torch."):
+            return True
+    return False

@@ -54,6 +54,8 @@ def tie_lost(c: Comparison) -> Iterator[Broken]:
     for pair, overlap in eager.overlaps.items():
         if not all(n in c.actual.places and n not in c.on_meta for n in pair):
             continue
+        if c.torn_in_file(overlap.names):
+            continue
         if not _overlapping(c, overlap.names):
             yield Broken(
                 " ~ ".join(overlap.names),

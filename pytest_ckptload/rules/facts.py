@@ -69,14 +69,13 @@ class Comparison:
         """For each name whose value the file decides: the name it has there.
 
         An attribute or an unsaved name that is the very tensor of a saved one follows that one. A
-        module that loads with code of its own decides by that code, and so does one of two tensors
-        that overlap by construction: there the eager module says the values.
+        module that loads with code of its own decides by that code: the eager module has the
+            result.
         """
         eager, values = self.reference.eager, self.reference.values
-        woven = {name for pair in eager.overlaps for name in pair}
         sources = {}
         for name, group in eager.groups.items():
-            if group[0] in woven or name.rpartition(".")[0] in self._customised:
+            if name in self.customised:
                 continue
             if name in values:
                 sources[name] = name
@@ -85,11 +84,19 @@ class Comparison:
         return sources
 
     @cached_property
-    def _customised(self) -> frozenset[str]:
-        """The paths at or below modules that load with code of their own."""
+    def customised(self) -> frozenset[str]:
+        """The names in or below modules that load with code of their own."""
         tops = tuple(self.reference.eager.customised)
-        paths = {name.rpartition(".")[0] for name in self.reference.eager.places}
-        return frozenset(path for path in paths if tops and f"{path}.".startswith(tops))
+        return frozenset(
+            name for name in self.reference.eager.places if tops and name.startswith(tops)
+        )
+
+    @cached_property
+    def woven(self) -> frozenset[str]:
+        """The names of tensors that overlap another by construction."""
+        groups = self.reference.eager.groups
+        firsts = {name for pair in self.reference.eager.overlaps for name in pair}
+        return frozenset(name for name, group in groups.items() if group[0] in firsts)
 
     @cached_property
     def unjudged(self) -> frozenset[str]:
@@ -105,6 +112,12 @@ class Comparison:
         place = self.reference.initial().places.get(name)
         return None if place is None else place.tensor
 
+    def _same_as_eager(self, place: Place, eager: Place) -> bool:
+        """Whether the values are the eager module's, in its dtype: of what is loaded by own code
+        nothing more exact is known.
+        """
+        return same_but_nan(_converted(place.tensor, eager.tensor.dtype)[0], plain(eager.tensor))
+
     def tied(self, name: str) -> bool:
         """Whether the loaded module has ``name`` tied to all that the eager module ties it to."""
         wanted = set(self.reference.eager.groups[name])
@@ -116,38 +129,35 @@ class Comparison:
         held = [values[name] for name in group if name in values]
         return any(not same_entry(held[0], other) for other in held[1:])
 
+    def torn_in_file(self, names: tuple[str, str]) -> bool:
+        """Whether two tensors that overlap by construction contradict each other in the file: then
+        eager copying, one after the other, cannot keep the values of both.
+        """
+        eager, values = self.reference.eager.places, self.reference.values
+        return any(
+            name in values
+            and name not in self.customised
+            and not same_but_nan(
+                _converted(values[name], eager[name].tensor.dtype)[0], plain(eager[name].tensor)
+            )
+            for name in names
+        )
+
     def expected(self, place: Place, eager: Place) -> list[tuple[torch.Tensor, bool]]:
         """The values that ``place`` may have, in its own dtype, and whether each was converted.
 
         Empty where any value will do.
         """
-        name = place.name
-        if name in self.unjudged:
-            return []
-        if name not in self.sources:
-            origins = [eager.tensor]
-            built = self.built(name)
-            if self.reference.dtype is not None and built is not None:
-                # The eager module was cast as a whole; a loader may leave what the file lacks.
-                origins.append(built)
-        else:
-            origins = [self.reference.values[self.sources[name]]]
-            group = self.reference.eager.groups[name]
-            if len(group) > 1 and self.tied(name):
-                origins += [
-                    self.reference.values[other]
-                    for other in group
-                    if other in self.reference.values and other != self.sources[name]
-                ]
+        origins = self._origins(place.name, eager)
         if any(origin.is_meta for origin in origins):
             return []
         dtype = place.tensor.dtype
         candidates = [_converted(origin, dtype) for origin in origins]
-        module_dtype = eager.tensor.dtype
-        if self.reference.dtype is not None and module_dtype != dtype:
-            # A loader that was asked to cast may go by way of the module's dtype.
+        built = self.built(place.name) if self.reference.dtype is not None else None
+        if built is not None and built.dtype != dtype:
+            # A loader that was asked to cast may go by way of the module's own dtype.
             candidates += [
-                (_converted(_converted(origin, module_dtype)[0], dtype)[0], True)
+                (_converted(_converted(origin, built.dtype)[0], dtype)[0], True)
                 for origin in origins
             ]
         shape = place.tensor.shape
@@ -156,6 +166,24 @@ class Comparison:
             for tensor, converted in candidates
             if tensor.numel() == shape.numel()
         ]
+
+    def _origins(self, name: str, eager: Place) -> list[torch.Tensor]:
+        """The tensors whose values ``name`` may have, likeliest first."""
+        values, group = self.reference.values, self.reference.eager.groups[name]
+        if name in self.unjudged:
+            return []
+        if name in self.sources:
+            origins = [values[self.sources[name]]]
+            if len(group) > 1 and self.tied(name):
+                origins += [values[n] for n in group if n in values and n != self.sources[name]]
+            # What overlaps another and has contents of its own in the file ends as copying has it,
+            # or with its own.
+            return [*origins, eager.tensor] if name in self.woven else origins
+        built = self.built(name)
+        if self.reference.dtype is not None and built is not None:
+            # The eager module was cast as a whole; a loader may leave what the file lacks.
+            return [eager.tensor, built]
+        return [eager.tensor]
 
     @cached_property
     def wrong(self) -> dict[str, tuple[Place, torch.Tensor]]:
@@ -169,6 +197,8 @@ class Comparison:
                 (same_but_nan if converted else same_bits)(place.tensor, tensor)
                 for tensor, converted in candidates
             ):
+                if place.name in self.customised and self._same_as_eager(place, eager):
+                    continue
                 wrong[place.name] = (place, candidates[0][0])
         return wrong
 
@@ -204,16 +234,17 @@ class FileFacts:
 class Training:
     """An optimizer beside the module it belongs to, and the same for the reference.
 
-    ``slots`` are the parameters the optimizer refers to, by group. ``state`` and ``eager_state``
-    are the optimizer's state by parameter name; ``steps`` the names whose bytes differ after a step
-    from those of the reference, with both tensors. ``exempt`` names differ already for another
-    reason.
+    ``slots`` are the parameters the optimizer refers to, by group, ``eager_slots`` the names of
+    those that the eager one refers to, ``None`` for one from outside the module. ``state`` and
+    ``eager_state`` are the optimizer's state by parameter name; ``steps`` the names whose bytes
+    differ after a step from those of the reference, with both tensors. ``exempt`` names differ
+    already for another reason.
     """
 
     actual: Observation
     eager: Observation
     slots: list[list[torch.Tensor]]
-    eager_slots: list[list[str]]
+    eager_slots: list[list[str | None]]
     state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     eager_state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     steps: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)

@@ -51,7 +51,9 @@ def stale_reference(t: Training) -> Iterator[Broken]:
     for number, group in enumerate(t.slots):
         for position, parameter in enumerate(group):
             if id(parameter) not in live:
-                name = _name_of_slot(t, number, position)
+                known, name = _name_of_slot(t, number, position)
+                if known and name is None:
+                    continue  # the eager optimizer has one from elsewhere there, too
                 yield Broken(
                     f"param_groups[{number}]['params'][{position}]",
                     f"refers to a tensor of shape {tuple(parameter.shape)} that is not in the "
@@ -60,10 +62,11 @@ def stale_reference(t: Training) -> Iterator[Broken]:
                 )
 
 
-def _name_of_slot(t: Training, number: int, position: int) -> str | None:
+def _name_of_slot(t: Training, number: int, position: int) -> tuple[bool, str | None]:
+    """Whether the eager optimizer has this slot, and the name of what is in it."""
     if number < len(t.eager_slots) and position < len(t.eager_slots[number]):
-        return t.eager_slots[number][position]
-    return None
+        return True, t.eager_slots[number][position]
+    return False, None
 
 
 @rule(
@@ -78,7 +81,8 @@ def _name_of_slot(t: Training, number: int, position: int) -> str | None:
 )
 def parameter_missed(t: Training) -> Iterator[Broken]:
     held = {id(parameter) for group in t.slots for parameter in group}
-    for name in dict.fromkeys(name for group in t.eager_slots for name in group):
+    wanted = (name for group in t.eager_slots for name in group if name is not None)
+    for name in dict.fromkeys(wanted):
         place = t.actual.places.get(name)
         if place is not None and id(place.tensor) not in held:
             yield Broken(name, "the optimizer does not refer to this parameter")

@@ -14,6 +14,9 @@ from torch import nn
 __all__ = ["module_like"]
 
 
+_Elements = tuple[Any, ...]
+
+
 class FromFile(nn.Module):
     """One level of the names in a file."""
 
@@ -26,7 +29,7 @@ def module_like(state: Mapping[str, Any]) -> nn.Module:
     prefix.
     """
     root = FromFile()
-    made: dict[int, torch.Tensor] = {}
+    made: dict[_Elements, torch.Tensor] = {}
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             continue
@@ -46,15 +49,25 @@ def module_like(state: Mapping[str, Any]) -> nn.Module:
     return root
 
 
+def _elements(value: torch.Tensor) -> _Elements:
+    """What makes two entries one tensor: the very same elements of one storage. State dicts hold
+    tied parameters so, as two tensors.
+    """
+    if value.layout != torch.strided or not value.numel():
+        return (id(value),)
+    return value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
+
+
 def _register(
-    owner: nn.Module, name: str, value: torch.Tensor, made: dict[int, torch.Tensor]
+    owner: nn.Module, name: str, value: torch.Tensor, made: dict[_Elements, torch.Tensor]
 ) -> None:
-    tensor = made.get(id(value))
+    key = _elements(value)
+    tensor = made.get(key)
     if tensor is None:
         empty = torch.zeros(value.shape, dtype=value.dtype)
         trainable = value.is_floating_point() or value.is_complex()
         tensor = nn.Parameter(empty) if trainable else empty
-        made[id(value)] = tensor
+        made[key] = tensor
     # Straight into the dictionaries: names in files need not be identifiers.
     if isinstance(tensor, nn.Parameter):
         owner._parameters[name] = tensor

@@ -1,0 +1,156 @@
+"""Correct loaders that were accused once, and the crashes met on the way: each stays mended."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec
+from pytest_ckptload.checker import Demands, examine
+from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.finding import CheckpointMismatch
+from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign
+from pytest_ckptload.subject import Subject
+
+CPU = torch.device("cpu")
+
+
+def codes(build, loader, checkpoint=None, **demands):
+    case = Case(None, checkpoint or CheckpointSpec())
+    return [f.code for f in examine(case, loader, CPU, Demands(**demands), Subject(build)).findings]
+
+
+def linear():
+    return nn.Linear(2, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_a_cast_after_an_eager_load_goes_by_way_of_the_modules_dtype(dtype):
+    """A file in float64, a module in float32: rounded twice."""
+    checkpoint = CheckpointSpec({"weight": TensorSpec("float64"), "bias": TensorSpec("float64")})
+
+    def cast_after(build, path, device):
+        return eager(build, path, device).to(dtype)
+
+    assert codes(linear, cast_after, checkpoint, dtype=dtype) == []
+
+
+class Renaming(nn.Linear):
+    """Loads old names by code of its own."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Doubling(nn.Linear):
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        return super().load_state_dict({k: 2 * v for k, v in state_dict.items()}, *args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [Renaming, Doubling])
+@pytest.mark.parametrize("load", [eager, mmap_meta_assign])
+def test_modules_that_load_by_code_of_their_own_may_take_the_files_dtype(kind, load):
+    checkpoint = CheckpointSpec({"weight": TensorSpec("float64"), "bias": TensorSpec("float64")})
+    assert codes(lambda: kind(2, 3), load, checkpoint) == []
+
+
+class Woven(nn.Module):
+    """A weight, and a buffer that is a slice of it by construction."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4))
+        self.register_buffer("head", self.weight.detach()[:2])
+
+
+def test_tensors_that_overlap_by_construction():
+    assert codes(Woven, eager) == []
+    # Torn apart: the file's contents are kept, the view is not, and that is what is found.
+    assert set(codes(Woven, mmap_meta_assign)) <= {"CKPT401"}
+
+    def torn(build, path, device):
+        module = eager(build, path, device)
+        module.head = module.head.clone()
+        return module
+
+    assert codes(Woven, torn) == ["CKPT401"]
+
+
+def test_keys_of_dicts_are_called_alike_in_every_module():
+    class ByModule(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.child = nn.Linear(1, 1)
+            self.scales = {self.child: torch.ones(2), self.child.weight: torch.ones(1), "a": 1}
+
+    assert codes(ByModule, eager) == []
+
+
+def test_a_buffer_that_is_not_dense_may_end_dense():
+    class Expanded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+            mask = torch.tensor([0.0, 1.0]).expand(3, 2)
+            self.register_buffer("mask", mask, persistent=False)
+
+    def dense(build, path, device):
+        module = eager(build, path, device)
+        module.mask = module.mask.contiguous()
+        return module
+
+    assert codes(Expanded, dense) == []
+
+
+def test_models_for_inference_need_not_train():
+    def for_inference(build, path, device):
+        with torch.inference_mode():
+            return eager(build, path, device)
+
+    assert codes(linear, for_inference) == []
+
+
+def test_an_optimizer_may_hold_what_is_not_the_modules():
+    temperature = nn.Parameter(torch.ones(1))
+
+    def make_optimizer(module):
+        return torch.optim.SGD([*module.parameters(), temperature], lr=0.1)
+
+    def as_a_list(*arguments):
+        return list(eager_resume(*arguments))
+
+    checker = Checker(Defaults(max_examples=0))
+    report = checker.check_resume(as_a_list, build=linear, make_optimizer=make_optimizer)
+    assert report.examples
+
+
+def test_a_tied_file_without_a_factory_is_taken_for_tied(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(2, 2, bias=False)
+            self.b = nn.Linear(2, 2, bias=False)
+            self.b.weight = self.a.weight
+
+    path = tmp_path / "tied.pt"
+    torch.save(Tied().state_dict(), path)
+    assert Checker().check(eager, checkpoint=path).examples == 1
+    with pytest.raises(CheckpointMismatch) as caught:
+        Checker().check(mmap_meta_assign, checkpoint=path)
+    assert [f.code for f in caught.value.findings] == ["CKPT401"]
+
+
+def test_sparse_values_that_differ_are_reported_and_do_not_crash():
+    class Sparse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+            self.register_buffer("mask", torch.eye(2), persistent=False)
+
+    def other(build, path, device):
+        module = eager(build, path, device)
+        module.mask = (-module.mask).to_sparse()
+        return module
+
+    assert codes(Sparse, other) == ["CKPT101", "CKPT204"]
