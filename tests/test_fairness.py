@@ -154,3 +154,17 @@ def test_sparse_values_that_differ_are_reported_and_do_not_crash():
         return module
 
     assert codes(Sparse, other) == ["CKPT101", "CKPT204"]
+
+
+def test_a_missing_tensor_may_be_made_anew_where_lists_hold_it_as_well():
+    """Recurrent modules hold their weights in a list besides."""
+
+    def lenient(build, path, device):
+        module = build()
+        missing = module.load_state_dict(torch.load(path, weights_only=True), strict=False)
+        for name in missing.missing_keys:
+            nn.init.constant_(module.get_parameter(name), 0.1)
+        return module
+
+    checkpoint = CheckpointSpec(missing=("weight_ih_l0",))
+    assert codes(lambda: nn.GRU(1, 1), lenient, checkpoint) == []

@@ -100,10 +100,14 @@ class Comparison:
 
     @cached_property
     def unjudged(self) -> frozenset[str]:
-        """The names that have no value anywhere: missing from the file, and not tied to any in
-        it.
-        """
-        return frozenset(name for name in self.reference.missing if name not in self.sources)
+        """The names without a value anywhere: missing from the file, or tied to none but such."""
+        groups = self.reference.eager.groups
+        return frozenset(
+            name
+            for missing in self.reference.missing
+            for name in groups.get(missing, (missing,))
+            if name not in self.sources
+        )
 
     def built(self, name: str) -> torch.Tensor | None:
         """The tensor that construction gives, before anything is loaded."""

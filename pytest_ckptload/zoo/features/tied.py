@@ -23,14 +23,23 @@ class TwoNames(nn.Module):
         self.alias = self.weight
 
 
+class ThreeNames(TwoNames):
+    """One Parameter, registered three times."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.third = self.weight
+
+
 def _apply(plan: Plan, choose: Choose) -> None:
-    if choose(("across", "within")) == "across":
+    form = choose(("across", "TwoNames", "ThreeNames"))
+    if form == "across":
         size = choose((1, 2, 3))
         embedding = plan.add("Embedding", num_embeddings=size, embedding_dim=2)
         head = plan.add("Linear", in_features=2, out_features=size, bias=False)
         plan.edit("tie", source=embedding + "weight", target=head + "weight")
     else:
-        plan.add("TwoNames", size=choose((1, 2)))
+        plan.add(form, size=choose((1, 2)))
     plan.ties = choose(("shared", "separate", "differ"))
 
 
@@ -40,5 +49,5 @@ FEATURE = Feature(
     sentence="One Parameter stands under several names, in one module or across two.",
     references=("pytorch/pytorch#188346", "huggingface/accelerate#1197"),
     apply=_apply,
-    factories=(tie, TwoNames),
+    factories=(tie, TwoNames, ThreeNames),
 )
