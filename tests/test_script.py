@@ -380,7 +380,8 @@ def test_every_rule_has_an_assertion_or_a_reason_for_none() -> None:
 
 def test_every_assertion_was_run_or_cannot_be_on_one_device() -> None:
     shown = {expected.code for expected in BROKEN} | {fault.code for fault in LOADER_FAULTS}
-    assert ASSERTIONS.keys() - shown == {"CKPT205", "CKPT502", "CKPT503"}
+    # A step that differs alone is made up below.
+    assert ASSERTIONS.keys() - shown == {"CKPT205", "CKPT502", "CKPT503", "CKPT508"}
 
 
 @pytest.mark.parametrize("code", ["CKPT205", "CKPT502", "CKPT503", "CKPT501", "CKPT999"])
