@@ -21,6 +21,7 @@ from pytest_ckptload.zoo.structure import Slot, Structure
 
 __all__ = ["DAMAGES", "VALUES", "fill", "state_of", "value_kinds", "write"]
 
+_UNSIGNED = {getattr(torch, "float8_e8m0fnu", None)}
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 # Bit patterns (float64, float32, float16, bfloat16) of the values that loaders lose.
@@ -36,6 +37,12 @@ VALUES: Mapping[str, Mapping[torch.dtype, int]] = {
         torch.float32: -(1 << 31),
         torch.float16: -(1 << 15),
         torch.bfloat16: -(1 << 15),
+    },
+    # Beyond what the next narrower type, and a float of the same width, holds.
+    "wide": {
+        torch.int64: (1 << 53) + 1,
+        torch.int32: (1 << 24) + 1,
+        torch.int16: (1 << 11) + 1,
     },
     "denormal": {
         torch.float64: 1,
@@ -59,7 +66,8 @@ def value_kinds(dtype: torch.dtype) -> list[str]:
 
 def fill(shape: tuple[int, ...], dtype: torch.dtype, index: int) -> torch.Tensor:
     """A dense CPU tensor with the ``index``-th plain pattern: finite, non-zero where the dtype has
-    more than two values, and with bits that do not survive a detour over a narrower dtype.
+    more than two values, of both signs where it has them, and with bits that do not survive a
+    detour over a narrower dtype.
     """
     count = math.prod(shape)
     steps = torch.arange(count, dtype=torch.int64, device="cpu")
@@ -70,13 +78,18 @@ def fill(shape: tuple[int, ...], dtype: torch.dtype, index: int) -> torch.Tensor
         real = fill((count,), part, index)
         flat = torch.complex(real, real.flip(0) + 0.25).to(dtype)
     elif dtype.is_floating_point and dtype.itemsize > 1:
+        sign = 1 - steps.remainder(2).mul_(2)
         ramp = (steps.mul_(31).add_(7919 * (index + 1)).remainder_(65521)).double()
-        flat = ramp.div_(16384).add_(1 / 3).to(dtype)
+        flat = ramp.div_(16384).add_(1 / 3).mul_(sign).to(dtype)
     elif dtype.is_floating_point:
-        flat = (steps * 3 + 5 * index).remainder_(100).add_(1).to(torch.uint8).view(dtype)
+        codes = (steps * 3 + 5 * index).remainder_(100).add_(1)
+        # The highest bit is the sign, where there is one.
+        codes += steps.remainder(2).mul_(0 if dtype in _UNSIGNED else 128)
+        flat = codes.to(torch.uint8).view(dtype)
     else:
         span = 101 if dtype.itemsize == 1 else 30011
-        flat = steps.mul_(31).add_(7919 * (index + 1)).remainder_(span).add_(1).to(dtype)
+        sign = 1 - steps.remainder(2).mul_(2 if dtype.is_signed else 0)
+        flat = steps.mul_(31).add_(7919 * (index + 1)).remainder_(span).add_(1).mul_(sign).to(dtype)
     return flat.reshape(shape)
 
 
@@ -163,14 +176,15 @@ def _tensor(
 
 
 def _make_views(filled: dict[str, torch.Tensor], view: View) -> None:
-    # Where the two overlap the storage holds the contents of the first.
+    # Where the two overlap the storage holds the contents of the first. Neither is at its start.
     first, second = (filled[name] for name in view.names)
-    room = max(first.numel(), view.shift + second.numel())
-    storage = torch.empty(room, dtype=first.dtype, device="cpu")
-    storage[view.shift : view.shift + second.numel()] = second.reshape(-1)
-    storage[: first.numel()] = first.reshape(-1)
-    filled[view.names[0]] = storage[: first.numel()].view(first.shape)
-    filled[view.names[1]] = storage[view.shift : view.shift + second.numel()].view(second.shape)
+    start = 1 + view.shift
+    room = max(1 + first.numel(), start + second.numel())
+    storage = torch.zeros(room, dtype=first.dtype, device="cpu")
+    storage[start : start + second.numel()] = second.reshape(-1)
+    storage[1 : 1 + first.numel()] = first.reshape(-1)
+    filled[view.names[0]] = storage[1 : 1 + first.numel()].view(first.shape)
+    filled[view.names[1]] = storage[start : start + second.numel()].view(second.shape)
 
 
 def write(state: Mapping[str, Any], path: Path, damage: Damage | None = None) -> None:

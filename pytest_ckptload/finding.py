@@ -45,12 +45,12 @@ class Finding:
 class Verdict:
     """What became of one case: its findings, and how far it could be judged.
 
-    ``compared`` says that there was a reference to compare with, ``refused`` is the error with
-    which the reference refused a file that is no damage of ours.
+    ``judged`` says that there was a reference to compare with, or a promise to hold the loader to,
+    ``refused`` is the error with which the reference refused a file that is no damage of ours.
     """
 
     findings: tuple[Finding, ...] = ()
-    compared: bool = False
+    judged: bool = False
     refused: str | None = None
 
 
@@ -58,7 +58,7 @@ class CheckpointMismatch(AssertionError):
     """A loader did not give the model that eager loading gives.
 
     ``findings`` says what differs, ``case`` is the smallest case that shows it (``None`` when a
-    given module was compared), ``report`` the whole text, ``script`` a program that needs only
+    given module was judged), ``report`` the whole text, ``script`` a program that needs only
     torch and shows the same, where there can be one.
     """
 

@@ -134,6 +134,15 @@ def _built(subject: Subject, name: str) -> nn.Module:
         raise ValueError(f"build={name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"build={name} returned a {type(module).__name__}, not an nn.Module")
+    tensors = [*module.parameters(), *module.buffers()]
+    if not tensors:
+        raise ValueError(f"build={name} made a module without a parameter or buffer to load")
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise ValueError(
+            f"build={name} made a module with lazy parameters, which have no shape yet: run it "
+            "once, "
+            "in the factory, on an input"
+        )
     return module
 
 

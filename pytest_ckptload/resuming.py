@@ -68,7 +68,7 @@ def examine_resume(
         payload = _trained(case, subject, make_optimizer)
         write(payload, path)
         found = _examine(subject, payload, resume, make_optimizer, path, device)
-        return Verdict(tuple(found), compared=True)
+        return Verdict(tuple(found), judged=True)
 
 
 def _trained(case: Case, subject: Subject, make_optimizer: MakeOptimizer) -> dict[str, Any]:
@@ -80,6 +80,10 @@ def _trained(case: Case, subject: Subject, make_optimizer: MakeOptimizer) -> dic
     for step in range(_STEPS):
         _set_gradients(observe(module), step)
         optimizer.step()
+    for group in optimizer.param_groups:
+        # As a scheduler does: what a fresh optimizer has is not what the file holds.
+        if "lr" in group:
+            group["lr"] = group["lr"] * 0.5
     return {"model": module.state_dict(), "optimizer": optimizer.state_dict()}
 
 
@@ -157,13 +161,15 @@ def _judge_optimizer(
     for observation in (actual, eager):
         _set_gradients(observation, _STEPS)
     eager_optimizer.step()
+    # References and state were judged before the step, which changes the state in place.
+    stepped = Training(actual, eager, [], [], exempt=exempt)
     try:
         optimizer.step()
     except Exception as error:
-        training.error = f"{type(error).__name__}: {error}"
+        stepped.error = f"{type(error).__name__}: {error}"
     else:
-        training.steps = unlike_after(actual, eager, exempt)
-    return judge(training)
+        stepped.steps = unlike_after(actual, eager, exempt)
+    return judge(stepped)
 
 
 def _state_by_name(observation: Observation, optimizer: Any) -> dict[str, dict[str, object]]:

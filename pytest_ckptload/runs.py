@@ -132,13 +132,8 @@ class Runner:
             report.add(str(device), outcome)
             if outcome.failure is not None:
                 raise self._mismatch(target, device, outcome)
-            if outcome.refused and not outcome.compared:
-                whose = f" for {target.subject_name}" if target.subject_name else ""
-                raise ValueError(
-                    f"nothing was judged: the reference itself loads none of the files{whose}; "
-                    f"the first error was {_first_line(outcome.refused[0])}; give a loader that "
-                    "can with reference="
-                )
+            if not outcome.judged:
+                raise ValueError(f"nothing was judged{_why_nothing(target, outcome)}")
         self.record(report)
         return report
 
@@ -195,6 +190,21 @@ def _replayable(case: Case, subject: Subject | None) -> Case:
             "this case was made for a given build=: replay it in the test it comes from"
         )
     return case
+
+
+def _why_nothing(target: Target, outcome: Outcome) -> str:
+    whose = f" for {target.subject_name}" if target.subject_name else ""
+    if outcome.refused:
+        return (
+            f": the reference itself loads none of the files{whose}; the first error was "
+            f"{_first_line(outcome.refused[0])}; give a loader that can with reference="
+        )
+    if not outcome.examples:
+        return f": there is no case{whose} that has the features asked for"
+    return (
+        f"{whose}: none of the {outcome.examples} cases has anything to compare (damaged files are "
+        "judged with promises={'robust'}, resuming takes a parameter that can be trained)"
+    )
 
 
 def _first_line(text: str) -> str:

@@ -56,7 +56,7 @@ class Outcome:
 
     ``failure`` is the smallest case of the first rule that was broken, ``others`` one case for each
     other rule. ``advice`` holds one finding for each rule that advises, ``allowed`` the reasons of
-    allowances that were used, by code. ``compared`` counts the cases that had a reference,
+    allowances that were used, by code. ``judged`` counts the cases that could be judged,
     ``refused`` holds the reference's errors for files that it refused, which were not judged.
     """
 
@@ -67,7 +67,7 @@ class Outcome:
     allowed: dict[str, str] = field(default_factory=dict)
     features: Counter[str] = field(default_factory=Counter)
     flaky: bool = False
-    compared: int = 0
+    judged: int = 0
     refused: list[str] = field(default_factory=list)
 
 
@@ -90,7 +90,7 @@ def search(
         outcome.features.update(case.features)
         kept = []
         verdict = examine(case)
-        outcome.compared += verdict.compared
+        outcome.judged += verdict.judged
         if verdict.refused is not None:
             outcome.refused.append(verdict.refused)
         for finding in verdict.findings:

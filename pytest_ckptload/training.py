@@ -121,6 +121,8 @@ def _touch(actual: Observation, accused: frozenset[str]) -> None:
     for name, place in actual.places.items():
         if place.kind not in ("parameter", "buffer") or name in accused:
             continue
+        if actual.groups[name][0] != name:
+            continue  # once for each tensor: twice would undo it
         tensor = place.tensor
         plain_memory = tensor.layout == torch.strided and not tensor.is_meta and tensor.numel()
         if plain_memory and not steppable(tensor):

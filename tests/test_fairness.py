@@ -168,3 +168,104 @@ def test_a_missing_tensor_may_be_made_anew_where_lists_hold_it_as_well():
 
     checkpoint = CheckpointSpec(missing=("weight_ih_l0",))
     assert codes(lambda: nn.GRU(1, 1), lenient, checkpoint) == []
+
+
+def test_tensors_without_memory_of_their_own_do_not_crash():
+    """A wrapper subclass: its address is null."""
+
+    class Wrapper(torch.Tensor):
+        @staticmethod
+        def __new__(cls, inner):
+            return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __tensor_flatten__(self):
+            return ["inner"], None
+
+        @classmethod
+        def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+            def inner(value):
+                return value.inner if isinstance(value, Wrapper) else value
+
+            out = function(*map(inner, args), **(kwargs or {}))
+            same_shape = isinstance(out, torch.Tensor) and function is not torch.ops.aten.equal
+            return Wrapper(out) if same_shape else out
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+            self.register_buffer("wrapped", Wrapper(torch.ones(3)), persistent=False)
+
+    assert codes(Holder, eager) == []
+
+
+def test_a_loader_that_deletes_a_given_file_is_found(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.ones(2)}, path)
+
+    def deletes(build, path, device):
+        module = eager(build, path, device)
+        path.unlink()
+        return module
+
+    with pytest.raises(CheckpointMismatch, match="CKPT701"):
+        Checker().check(deletes, checkpoint=path)
+
+
+def test_a_format_of_folders_is_watched_as_well():
+    def save(module, path):
+        path.mkdir()
+        torch.save(module.state_dict(), path / "weights.pt")
+
+    def scribbles(build, path, device):
+        module = eager(build, path / "weights.pt", device)
+        (path / "weights.pt").write_bytes(b"")
+        return module
+
+    with pytest.raises(CheckpointMismatch, match="CKPT701"):
+        Checker(Defaults(max_examples=0)).check(scribbles, build=linear, save=save)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"features": ["damaged"]}, "cases has anything to compare"),
+        ({"build": lambda: nn.PReLU(1), "features": ["views"]}, "that has the features asked for"),
+    ],
+)
+def test_a_check_that_judges_nothing_says_so(arguments, message):
+    with pytest.raises(ValueError, match="nothing was judged") as caught:
+        Checker(Defaults(max_examples=0)).check(eager, **arguments)
+    assert message in str(caught.value)
+
+
+def test_resuming_a_model_that_cannot_train_says_so():
+    def frozen():
+        return linear().requires_grad_(False)
+
+    with pytest.raises(ValueError, match="resuming takes a parameter that can be trained"):
+        Checker(Defaults(max_examples=0)).check_resume(eager_resume, build=frozen)
+
+
+@pytest.mark.parametrize("build", [nn.ReLU, lambda: nn.LazyLinear(3)])
+def test_a_factory_without_anything_to_load_is_refused(build):
+    with pytest.raises(ValueError, match=r"without a parameter or buffer|lazy parameters"):
+        Checker().check(eager, build=build)
+
+
+def test_a_learning_rate_that_is_not_restored_is_found():
+    def state_alone(build, make_optimizer, path, device):
+        payload = torch.load(path, map_location=device, weights_only=True)
+        module = build()
+        module.load_state_dict(payload["model"])
+        optimizer = make_optimizer(module)
+        fresh = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({**payload["optimizer"], "param_groups": fresh})
+        return module, optimizer
+
+    with pytest.raises(CheckpointMismatch) as caught:
+        Checker(Defaults(max_examples=0)).check_resume(state_alone)
+    assert {finding.code for finding in caught.value.findings} == {"CKPT508"}

@@ -129,7 +129,8 @@ def state_not_restored(t: Training) -> Iterator[Broken]:
 
 def _unlike(actual: object, expected: object) -> str | None:
     if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
-        return None if actual == expected else f"{actual!r}, expected {expected!r}"
+        alike = type(actual) is type(expected) and actual == expected
+        return None if alike else f"{actual!r}, expected {expected!r}"
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         wanted = f"{expected.dtype} {tuple(expected.shape)}"
         return f"{actual.dtype} {tuple(actual.shape)}, expected {wanted}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+import torch
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
@@ -94,7 +95,7 @@ def _cases(
     if some:
         picked = draw(st.lists(st.integers(0, len(some) - 1), max_size=3))
         on += [f for f in dict.fromkeys(some[i] for i in picked) if f not in fixed]
-    return _assemble(on, choose, structure)
+    return _assemble(on, choose, structure, alone=False)
 
 
 def covering(
@@ -120,11 +121,13 @@ def covering(
                 seen.append(case)
                 yield case
     if whole:
-        yield from _special_values(_assemble([], first, structure), structure)
+        yield from _special_values(structure)
         if structure is None:
             for entry in _ENTRIES:
                 yield Case(ModuleSpec(entry.name, entry.kwargs(first)))
             yield from _containers()
+            # More than a page, and not a whole number of them.
+            yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
 
 
 def _variants(feature: Feature, structure: Structure | None) -> Iterator[Case]:
@@ -152,16 +155,19 @@ def _departing(position: int, other: int) -> Choose:
     return choose
 
 
-def _special_values(plain: Case, structure: Structure | None) -> Iterator[Case]:
-    if structure is None:
-        assert plain.module is not None
-        structure = structure_of(plain.module.build(plain.seed))
-    for slot in structure.saved:
-        if slot.numel and value_kinds(slot.dtype):
+def _special_values(structure: Structure | None) -> Iterator[Case]:
+    """Each value that loaders lose, in each dtype that has it; for a given module, in its first."""
+    if structure is not None:
+        for slot in [s for s in structure.saved if s.numel and value_kinds(s.dtype)][:1]:
             for kind in value_kinds(slot.dtype):
-                tensors = {slot.name: TensorSpec(values=((0, kind),))}
-                yield Case(plain.module, CheckpointSpec(tensors), seed=plain.seed)
-            return
+                yield Case(None, CheckpointSpec({slot.name: TensorSpec(values=((0, kind),))}))
+        return
+    for dtype in ("float32", "float64", "bfloat16", "float16", "int64", "int32"):
+        exact = getattr(torch, dtype)
+        factory, name = ("Weights", "weight") if exact.is_floating_point else ("Table", "table")
+        module = ModuleSpec(factory, {"size": 2, "dtype": dtype})
+        for kind in value_kinds(exact):
+            yield Case(module, CheckpointSpec({name: TensorSpec(values=((1, kind),))}))
 
 
 def _containers() -> Iterator[Case]:
@@ -171,39 +177,48 @@ def _containers() -> Iterator[Case]:
         yield Case(ModuleSpec(container, children={str(i): leaf for i in range(11)}))
 
 
-def _assemble(on: list[Feature], choose: Choose, structure: Structure | None) -> Case:
-    """A case with these features, as ``choose`` has it."""
+def _assemble(
+    on: list[Feature], choose: Choose, structure: Structure | None, *, alone: bool = True
+) -> Case:
+    """A case with these features, as ``choose`` has it; ``alone`` leaves all else plain."""
     plan = Plan()
     module = None
     if structure is None:
         plan.seed = 0
-        _grow(plan, on, choose)
+        _grow(plan, on, choose, alone=alone)
         module = plan.module()
         structure = structure_of(module.build(plan.seed))
     plan.structure = structure
-    _sprinkle(plan, choose)
+    if not alone:
+        _sprinkle(plan, choose)
     for feature in on:
         if feature.of == "checkpoint" and feature.apply(plan, choose) is not False:
             plan.features.append(feature.name)
     return plan.case(module)
 
 
-def _grow(plan: Plan, on: list[Feature], choose: Choose) -> None:
-    """Give the plan its modules: those of the features, and leaves of the catalogue around them."""
+def _grow(plan: Plan, on: list[Feature], choose: Choose, *, alone: bool) -> None:
+    """Give the plan its modules: those of the features, and leaves of the catalogue around them.
+
+    Leaves are drawn first, and their number from one offer, so that both halves shrink by
+    themselves.
+    """
+    leaves = [] if alone else [_leaf(choose) for _ in range(choose((0, 1, 2, 3)))]
+    containers = ("", "ModuleList", "ModuleDict", "Sequential")
+    container = choose(containers) if len(leaves) > 1 else ""
     for feature in on:
         if feature.of == "module" and feature.apply(plan, choose) is not False:
             plan.features.append(feature.name)
         elif feature.of == "checkpoint":
             feature.base(plan, choose)
-    leaves = choose((0, 1, 2)) if plan.children else choose((1, 2, 3))
-    made = [_leaf(choose) for _ in range(leaves)]
-    container = choose(("", "ModuleList", "ModuleDict", "Sequential")) if leaves > 1 else ""
     if container:
         names = "abc" if container == "ModuleDict" else "012"
-        children = dict(zip(names, made, strict=False))
+        children = dict(zip(names, leaves, strict=False))
         plan.children.append(ModuleSpec(container, children=children))
     else:
-        plan.children += made
+        plan.children += leaves
+    if not plan.children:
+        plan.add("Linear", in_features=1, out_features=1)
 
 
 def _leaf(choose: Choose) -> ModuleSpec:

@@ -14,10 +14,13 @@ def _apply(plan: Plan, choose: Choose) -> bool:
 
 
 def _base(plan: Plan, choose: Choose) -> None:
-    if choose(("free", "tied")) == "free":
+    kind = choose(("parameter", "tied", "buffer"))
+    if kind == "parameter":
         plan.add("Linear", in_features=2, out_features=2)
-    else:
+    elif kind == "tied":
         plan.add("TwoNames", size=2)
+    else:
+        plan.add("Table", size=2, dtype="float32")
 
 
 FEATURE = Feature(
