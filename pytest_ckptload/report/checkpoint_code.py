@@ -70,7 +70,7 @@ class _Contents:
 
     def _size(self, view: View) -> int:
         first, second = (self.plain[name].numel() for name in view.names)
-        return max(first, view.shift + second)
+        return 1 + max(first, view.shift + second)
 
     def explicit(self) -> Iterator[str]:
         """One line for each tensor."""
@@ -106,14 +106,15 @@ class _Contents:
         """Lines that make two tensors views of one storage."""
         first, second = view.names
         sizes = [self.plain[name].numel() for name in view.names]
-        ends = (sizes[0], view.shift + sizes[1])
-        cuts = (f"[:{ends[0]}]", f"[{view.shift or ''}:{ends[1]}]")
+        starts = (1, 1 + view.shift)  # as ``contents`` has it
+        ends = (starts[0] + sizes[0], starts[1] + sizes[1])
+        cuts = tuple(f"[{start}:{end}]" for start, end in zip(starts, ends, strict=True))
         if first in self.cut:
-            storage = self.final[first].as_strided((max(ends),), (1,))
+            storage = self.final[first].as_strided((max(ends),), (1,), 0)
             yield from _assigned("storage", _expression(storage))
         else:
             dtype = self.plain[first].dtype
-            yield f"storage = torch.empty({max(ends)}, dtype={dtype})"
+            yield f"storage = torch.zeros({max(ends)}, dtype={dtype})"
             yield f"storage{cuts[1]} = state[{literal(second)}].reshape(-1)"
             yield f"storage{cuts[0]} = state[{literal(first)}].reshape(-1)"
         for name, cut in zip(view.names, cuts, strict=True):
