@@ -172,7 +172,7 @@ class _Examination:
             error,
             None if error or isinstance(loaded, nn.Module) else _described(loaded),
             _details(self.sample.case),
-            _refusable(self.subject.structure, self.sample.values),
+            _refusable(self.sample.case, self.subject.structure, self.sample.values),
         )
         if expect == "mismatch" and self._filled_through_ties():
             ending.promises -= {"strict"}
@@ -180,7 +180,11 @@ class _Examination:
         after = self.sample.bytes()
         trained = after
         if reference is not None and isinstance(loaded, nn.Module):
-            held = reference_of(reference, self.sample.values, self.subject, self.demands)
+            values = self.sample.values
+            if self.sample.case.checkpoint.damage is not None:
+                # Damage that the eager recipe accepts is charged to nobody: its values count.
+                values = reference.state_dict()
+            held = reference_of(reference, values, self.subject, self.demands)
             with quiet():
                 actual = observe(loaded)
                 self.findings += judge(Comparison(actual, held))
@@ -273,11 +277,14 @@ def _details(case: Case) -> str:
     return " and ".join(parts)
 
 
-def _refusable(structure: Structure, values: Mapping[str, Any]) -> str | None:
+def _refusable(case: Case, structure: Structure, values: Mapping[str, Any]) -> str | None:
     """Why refusing is right although the eager recipe loads.
 
-    That is a conversion that torch itself refuses, or tied names with different values in the file.
+    That is damage, a conversion that torch itself refuses, or tied names with different values in
+    the file.
     """
+    if case.checkpoint.damage is not None:
+        return "the file is damaged"
     for slot in structure.saved:
         value = values.get(slot.name)
         if isinstance(value, torch.Tensor) and _family(value.dtype) != _family(slot.dtype):

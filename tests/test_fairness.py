@@ -229,17 +229,11 @@ def test_a_format_of_folders_is_watched_as_well():
         Checker(Defaults(max_examples=0)).check(scribbles, build=linear, save=save)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"features": ["damaged"]}, "cases has anything to compare"),
-        ({"build": lambda: nn.PReLU(1), "features": ["views"]}, "that has the features asked for"),
-    ],
-)
-def test_a_check_that_judges_nothing_says_so(arguments, message):
-    with pytest.raises(ValueError, match="nothing was judged") as caught:
-        Checker(Defaults(max_examples=0)).check(eager, **arguments)
-    assert message in str(caught.value)
+def test_a_check_that_judges_nothing_says_so():
+    with pytest.raises(ValueError, match="nothing was judged: there is no case for"):
+        Checker(Defaults(max_examples=0)).check(
+            eager, build=lambda: nn.PReLU(1), features=["views"]
+        )
 
 
 def test_resuming_a_model_that_cannot_train_says_so():

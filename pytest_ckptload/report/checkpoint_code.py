@@ -263,4 +263,18 @@ def damage_lines(damage: Damage) -> list[str]:
             'data[data.index(b"PK\\x01\\x02")] ^= 0x10  # one bit in the directory of the archive',
             "path.write_bytes(data)",
         ]
+    if damage.kind == "data":
+        return [
+            "with zipfile.ZipFile(path) as archive:",
+            "    records = [r for r in archive.infolist() if r.file_size]",
+            'tensors = [r for r in records if "/data/" in r.filename]',
+            "data = bytearray(path.read_bytes())",
+            "for record in tensors[:1]:",
+            "    start = record.header_offset",
+            '    names = int.from_bytes(data[start + 26 : start + 28], "little")',
+            '    names += int.from_bytes(data[start + 28 : start + 30], "little")',
+            f"    place = int((record.file_size - 1) * {damage.where!r})",
+            "    data[start + 30 + names + place] ^= 0x01  # one bit of a tensor",
+            "path.write_bytes(data)",
+        ]
     raise ValueError(f"no lines are known that do {damage.kind!r} to a file")

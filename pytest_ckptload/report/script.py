@@ -43,6 +43,7 @@ _OWN_IMPORTS: Mapping[str, Import] = {
     "Path": ("pathlib", "Path", "Path"),
     "nn": ("torch", "nn", "nn"),
     "tempfile": ("tempfile", None, "tempfile"),
+    "zipfile": ("zipfile", None, "zipfile"),
     "torch": ("torch", None, "torch"),
 }
 

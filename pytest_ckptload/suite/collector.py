@@ -102,8 +102,6 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
             )
         )
         for group in fitting:
-            if group.feature == "damaged" and "robust" not in subject.demands.get("promises", ()):
-                continue  # judged for those alone that promise to refuse damage
             for device in where:
                 yield SuiteTest(subject, group, device)
 

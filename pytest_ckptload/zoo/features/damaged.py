@@ -1,4 +1,4 @@
-"""The file is damaged: emptied, cut off, or with a bit flipped in its directory."""
+"""The file is damaged: emptied, cut off, or with a bit flipped in its directory or its data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    kind = choose(("truncated", "emptied", "directory"))
+    kind = choose(("truncated", "emptied", "directory", "data"))
     where = choose((0.5, 0.1, 0.9, 0.99)) if kind == "truncated" else 0.5
     plan.damage = Damage(kind, where)
 
@@ -15,7 +15,7 @@ def _apply(plan: Plan, choose: Choose) -> None:
 FEATURE = Feature(
     name="damaged",
     of="checkpoint",
-    sentence="The file is emptied, cut off, or has a bit flipped in its directory.",
+    sentence="The file is emptied, cut off, or has a bit flipped in its directory or data.",
     references=("meta-pytorch/torchtune#1018",),
     apply=_apply,
 )
