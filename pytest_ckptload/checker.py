@@ -18,7 +18,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import Loader, Save
-from pytest_ckptload.loads import attempt, folder, quiet
+from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
@@ -97,6 +97,7 @@ def examine(
         reference_module = None
         if demands.save is None:
             write(state, path, case.checkpoint.damage)
+            path = renamed(path)
         else:
             reference_module = subject.build()
             reference_module.load_state_dict(state, assign=False)

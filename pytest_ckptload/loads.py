@@ -5,6 +5,7 @@ Apart from the checker because loading for training needs the very same.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 
 from pytest_ckptload.torch_state import poisoned, preserved
 
-__all__ = ["attempt", "folder", "quiet"]
+__all__ = ["attempt", "folder", "quiet", "renamed"]
 
 
 @contextmanager
@@ -44,6 +45,17 @@ def folder(given: Path | None = None) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink()
+
+
+_NUMBERS = itertools.count(1)
+
+
+def renamed(path: Path) -> Path:
+    """The file under a name of its own in this process: a loader may keep what it has read by path.
+
+    Torch writes a file's name into it, so all are written under one name first.
+    """
+    return path.rename(path.with_name(f"{path.stem}-{next(_NUMBERS)}{path.suffix}"))
 
 
 def attempt(load: Callable[[], Any], *, fill: bool = True) -> tuple[Any, BaseException | None]:

@@ -18,7 +18,7 @@ from pytest_ckptload.checker import Demands, accused, compare, reference_of
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer
-from pytest_ckptload.loads import attempt, folder, quiet
+from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.rules import Attempt, FileFacts, Training, judge
@@ -67,6 +67,7 @@ def examine_resume(
         path = empty / "checkpoint.pt"
         payload = _trained(case, subject, make_optimizer)
         write(payload, path)
+        path = renamed(path)
         found = _examine(subject, payload, resume, make_optimizer, path, device)
         return Verdict(tuple(found), judged=True)
 

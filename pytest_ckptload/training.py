@@ -6,6 +6,7 @@ were made for the purpose.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -66,9 +67,13 @@ def gradients(observation: Observation, start: int) -> list[tuple[torch.Tensor, 
     """A gradient for each parameter, that depends on its name alone, so that two modules get the
     same.
     """
-    order = {name: index for index, name in enumerate(sorted(observation.places))}
     return [
-        (tensor, fill(tuple(tensor.shape), tensor.dtype, start + order[name]).to(tensor.device))
+        (
+            tensor,
+            fill(tuple(tensor.shape), tensor.dtype, start + zlib.crc32(name.encode()) % 9973).to(
+                tensor.device
+            ),
+        )
         for name, tensor in _parameters(observation)
     ]
 

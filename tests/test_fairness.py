@@ -263,3 +263,32 @@ def test_a_learning_rate_that_is_not_restored_is_found():
     with pytest.raises(CheckpointMismatch) as caught:
         Checker(Defaults(max_examples=0)).check_resume(state_alone)
     assert {finding.code for finding in caught.value.findings} == {"CKPT508"}
+
+
+def test_loaders_may_keep_what_they_read_by_path():
+    kept = {}
+
+    def cached(build, path, device):
+        if path not in kept:
+            kept[path] = torch.load(path, weights_only=True)
+        module = build()
+        module.load_state_dict(kept[path])
+        return module
+
+    assert Checker(Defaults(max_examples=5)).check(cached).examples > 5
+
+
+def test_loaders_may_hang_attributes_on_a_module():
+    def annotated(build, path, device):
+        module = eager(build, path, device)
+        module.aa_cache = [torch.ones(2), *module.parameters()]
+        return module
+
+    def annotated_resume(*arguments):
+        module, optimizer = eager_resume(*arguments)
+        module.aa_cache = [torch.ones(2), *module.parameters()]
+        return module, optimizer
+
+    checker = Checker(Defaults(max_examples=5))
+    assert checker.check(annotated).examples > 5
+    assert checker.check_resume(annotated_resume).examples > 5

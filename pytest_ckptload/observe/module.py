@@ -65,6 +65,7 @@ class Observation:
 def observe(module: nn.Module) -> Observation:
     """Observe ``module`` as it stands. Changes nothing, and reads no tensor's contents."""
     places: dict[str, Place] = {}
+    attributes: dict[str, Place] = {}
     modes: dict[str, bool] = {}
     customised = set()
     for path, part in _walk(module, ""):
@@ -72,7 +73,10 @@ def observe(module: nn.Module) -> Observation:
         if _customised(part):
             customised.add(path)
         for name, kind, tensor in _tensors(part):
-            places[path + name] = Place(path + name, kind, tensor)
+            home = attributes if kind == "attribute" else places
+            home[path + name] = Place(path + name, kind, tensor)
+    # Attributes last: what is a parameter and an attribute as well goes by its name as the former.
+    places.update(attributes)
     return Observation(module, places, modes, frozenset(customised))
 
 
