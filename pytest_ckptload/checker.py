@@ -128,8 +128,7 @@ def examine_file(
     Nothing is trained: a loader that maps the file shared would have it written to.
     """
     with preserved():
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=_mappable(path))
-        sample = _Sample(path, state_dict_in(payload), given=True)
+        sample = _Sample(path, state_dict_in(_read(path)), given=True)
         return _Examination(subject, loader, device, demands, sample).run()
 
 
@@ -144,9 +143,11 @@ def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
         )
 
 
-def _mappable(path: Path) -> bool:
+def _read(path: Path) -> Any:
+    """What the file holds, on the CPU, mapped where it can be."""
     with path.open("rb") as file:
-        return file.read(2) == b"PK"
+        mappable = file.read(2) == b"PK"
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
 
 
 @dataclass
@@ -183,8 +184,8 @@ class _Examination:
         if reference is not None and isinstance(loaded, nn.Module):
             values = self.sample.values
             if self.sample.case.checkpoint.damage is not None:
-                # Damage that the eager recipe accepts is charged to nobody: its values count.
-                values = reference.state_dict()
+                # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
+                values = state_dict_in(_read(self.sample.path))
             held = reference_of(reference, values, self.subject, self.demands)
             with quiet():
                 actual = observe(loaded)

@@ -1,0 +1,34 @@
+"""The meta-test: the reference itself is never accused, and a seed says all that is drawn."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_ckptload.checks import PROMISES, Checker, Defaults
+from pytest_ckptload.finding import Verdict
+from pytest_ckptload.recipes import eager
+from pytest_ckptload.search import Budget, search
+from pytest_ckptload.strategies import cases
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_eager_keeps_every_promise_without_a_finding_or_advice(seed):
+    """On 200 seeds in tests/benchmarks/bench_check.py."""
+    report = Checker(Defaults(seed=seed, strict=True, promises=PROMISES)).check(eager)
+    assert report.advice == ()
+    assert report.refused == 0
+    assert report.examples > 200
+
+
+def drawn(seed):
+    seen = []
+    budget = Budget(max_examples=60, seed=seed)
+    search(lambda case: seen.append(case) or Verdict(judged=True), [], cases(), budget)
+    return seen
+
+
+def test_the_same_seed_gives_the_same_cases():
+    first = drawn(1)
+    assert first == drawn(1)
+    assert first != drawn(2)
+    assert len(first) >= 60
