@@ -20,6 +20,7 @@ from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import Loader, Save
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
+from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
 from pytest_ckptload.rules import Attempt, Comparison, FileFacts, judge
@@ -91,17 +92,18 @@ def examine(
     subject = Subject.of(case) if subject is None or case.module is not None else subject
     with preserved(), folder(where) as empty:
         path = empty / "checkpoint.pt"
-        state = state_of(subject.fresh, subject.structure, case.checkpoint)
-        if case.module is None and subject.woven:
-            state = _consistent(state, subject)
         reference_module = None
-        if demands.save is None:
-            write(state, path, case.checkpoint.damage)
-            path = renamed(path)
-        else:
-            reference_module = subject.build()
-            reference_module.load_state_dict(state, assign=False)
-            demands.save(reference_module, path)
+        with stage("writing"):
+            state = state_of(subject.fresh, subject.structure, case.checkpoint)
+            if case.module is None and subject.woven:
+                state = _consistent(state, subject)
+            if demands.save is None:
+                write(state, path, case.checkpoint.damage)
+                path = renamed(path)
+            else:
+                reference_module = subject.build()
+                reference_module.load_state_dict(state, assign=False)
+                demands.save(reference_module, path)
         sample = _Sample(path, state, case)
         return _Examination(subject, loader, device, demands, sample, reference_module).run()
 
@@ -128,7 +130,8 @@ def examine_file(
     Nothing is trained: a loader that maps the file shared would have it written to.
     """
     with preserved():
-        sample = _Sample(path, state_dict_in(_read(path)), given=True)
+        with stage("reading"):
+            sample = _Sample(path, state_dict_in(_read(path)), given=True)
         return _Examination(subject, loader, device, demands, sample).run()
 
 
@@ -188,10 +191,12 @@ class _Examination:
                 values = state_dict_in(_read(self.sample.path))
             held = reference_of(reference, values, self.subject, self.demands)
             with quiet():
-                actual = observe(loaded)
-                self.findings += judge(Comparison(actual, held))
+                with stage("observation"):
+                    actual = observe(loaded)
+                    self.findings += judge(Comparison(actual, held))
                 if expect == "load" and not self.sample.given:
-                    self.findings += train(actual, held.eager, accused(self.findings))
+                    with stage("training"):
+                        self.findings += train(actual, held.eager, accused(self.findings))
                     trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
         judged = reference is not None or (expect == "damage" and "robust" in self.demands.promises)
@@ -221,7 +226,7 @@ class _Examination:
                 return self.demands.reference(*arguments)
             return eager(*arguments, strict=strict, dtype=self.demands.dtype)
 
-        return attempt(load, fill=self.subject.fillable)
+        return attempt(load, fill=self.subject.fillable, part="reference")
 
     def _load(self) -> tuple[Any, BaseException | None]:
         return attempt(

@@ -47,11 +47,13 @@ class Verdict:
 
     ``judged`` says that there was a reference to compare with, or a promise to hold the loader to,
     ``refused`` is the error with which the reference refused a file that is no damage of ours.
+    ``died`` says that the process died that examined it.
     """
 
     findings: tuple[Finding, ...] = ()
     judged: bool = False
     refused: str | None = None
+    died: bool = False
 
 
 class CheckpointMismatch(AssertionError):

@@ -154,6 +154,9 @@ def _defaults(item: pytest.Item) -> Defaults:
         seed=settings.seed,
         shrink=settings.shrink,
         strict=settings.strict,
+        isolation=settings.isolation,
+        timeout=settings.timeout,
+        memory=settings.memory,
         replay=None if replay is None else given_case(replay, item.config.invocation_params.dir),
     )
 

@@ -6,6 +6,7 @@ Apart from the checker because loading for training needs the very same.
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -14,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pytest_ckptload.process_state import undisturbed
+from pytest_ckptload.progress import stage
 from pytest_ckptload.torch_state import poisoned, preserved
 
-__all__ = ["attempt", "folder", "quiet", "renamed"]
+__all__ = ["attempt", "emptied", "folder", "quiet", "renamed"]
 
 
 @contextmanager
@@ -39,12 +42,19 @@ def folder(given: Path | None = None) -> Iterator[Path]:
     try:
         yield given
     finally:
-        # Unlinked, never written over: a module of the last case may still be mapped to its file.
-        for left in given.iterdir():
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink()
+        emptied(given)
+
+
+def emptied(folder: Path) -> None:
+    """Delete all that is in a folder.
+
+    Unlinked, never written over: a module of the last case may still be mapped to its file.
+    """
+    for left in folder.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink()
 
 
 _NUMBERS = itertools.count(1)
@@ -58,14 +68,17 @@ def renamed(path: Path) -> Path:
     return path.rename(path.with_name(f"{path.stem}-{next(_NUMBERS)}{path.suffix}"))
 
 
-def attempt(load: Callable[[], Any], *, fill: bool = True) -> tuple[Any, BaseException | None]:
+def attempt(
+    load: Callable[[], Any], *, fill: bool = True, part: str = "load"
+) -> tuple[Any, BaseException | None]:
     """Run a load with new memory poisoned; what it returned, or what it raised.
 
     A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of
-    it.
+    it. ``part`` is what is said to be under way.
     """
+    here = os.getpid()
     try:
-        with preserved(), poisoned(fill=fill):
+        with stage(part), preserved(), undisturbed(), poisoned(fill=fill):
             return load(), None
     except (KeyboardInterrupt, GeneratorExit):
         raise
@@ -73,3 +86,7 @@ def attempt(load: Callable[[], Any], *, fill: bool = True) -> tuple[Any, BaseExc
         if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
             raise
         return None, error
+    finally:
+        if os.getpid() != here:
+            # A copy that the loader forked: there is one examination, and it is not this one.
+            os._exit(0)

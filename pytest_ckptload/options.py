@@ -7,6 +7,10 @@ the ini key of the same name. Imports neither torch nor Hypothesis: names that o
 
 from __future__ import annotations
 
+import math
+import os
+import re
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +34,9 @@ class Settings(NamedTuple):  # made in a tenth of the time of a dataclass, in ev
     seed: int | None = None
     shrink: bool = True
     strict: bool = False
+    isolation: str = "auto"
+    timeout: float | None = None
+    memory: int | None = None
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -47,7 +54,16 @@ _VALUES = {
     "max-examples": "Random cases for each check, after the fixed ones. Default: Hypothesis' "
     "settings.",
     "seed": "Draw the random cases from this seed.",
+    "isolation": "Where loads run: in a `worker` process that may die, in this process (`off`), or "
+    "`auto`: in a worker where that is possible.",
+    "timeout": "Seconds that a load may take in a worker. Default: 30, or 20 times what the eager "
+    "load of the same file took.",
+    "memory": "Memory that a load may take in a worker (`2GB`). Default: half of what is free for "
+    "generated models.",
 }
+ISOLATIONS = ("auto", "worker", "off")
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _FLAGS = {
     "no-shrink": "Report the first random case that fails, not the smallest.",
     "strict": "Advice fails as findings do.",
@@ -112,6 +128,9 @@ def settings_from(config: pytest.Config) -> Settings:
         seed=get.number("seed", least=0),
         shrink=not get.flag("no-shrink"),
         strict=get.flag("strict"),
+        isolation=get.isolation("isolation"),
+        timeout=get.seconds("timeout"),
+        memory=get.size("memory"),
     )
 
 
@@ -166,6 +185,48 @@ class _Reader:
                 f"--ckptload-{name}={text}: expected a whole number of at least {least}"
             )
         return int(text)
+
+    def isolation(self, name: str) -> str:
+        text = self.value(name) or "auto"
+        if text not in ISOLATIONS:
+            raise pytest.UsageError(
+                f"--ckptload-{name}={text}: expected one of {', '.join(ISOLATIONS)}"
+            )
+        if text == "worker" and not hasattr(os, "fork"):
+            raise pytest.UsageError(
+                f"--ckptload-{name}=worker: this system cannot fork a process; expected off"
+            )
+        # A debugger is of no use in another process than the one that it talks to.
+        debugging = self.config.getoption("usepdb") or self.config.getoption("trace")
+        return "off" if text == "auto" and debugging else str(text)
+
+    def seconds(self, name: str) -> float | None:
+        text = self.value(name)
+        if text is None:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            raise pytest.UsageError(
+                f"--ckptload-{name}={text}: expected seconds, more than 0 and at most "
+                f"{threading.TIMEOUT_MAX:.0f}"
+            )
+        return seconds
+
+    def size(self, name: str) -> int | None:
+        text = self.value(name)
+        if text is None:
+            return None
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(text).strip().lower())
+        size = int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
+        if not size:
+            raise pytest.UsageError(
+                f"--ckptload-{name}={text}: expected a size above 0, in bytes or with a unit, "
+                "such as 500MB or 2GiB"
+            )
+        return size
 
     def path(self, name: str) -> Path | None:
         text = self.value(name)

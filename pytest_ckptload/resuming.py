@@ -20,6 +20,7 @@ from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.rules import Attempt, FileFacts, Training, judge
 from pytest_ckptload.subject import Subject
@@ -65,9 +66,10 @@ def examine_resume(
         return Verdict()
     with preserved(), folder(where) as empty:
         path = empty / "checkpoint.pt"
-        payload = _trained(case, subject, make_optimizer)
-        write(payload, path)
-        path = renamed(path)
+        with stage("writing"):
+            payload = _trained(case, subject, make_optimizer)
+            write(payload, path)
+            path = renamed(path)
         found = _examine(subject, payload, resume, make_optimizer, path, device)
         return Verdict(tuple(found), judged=True)
 
@@ -101,7 +103,7 @@ def _examine(
     path: Path,
     device: torch.device,
 ) -> list[Finding]:
-    with quiet():
+    with quiet(), stage("reference"):
         eager_module, eager_optimizer = eager_resume(subject.build, make_optimizer, path, device)
     before = path.read_bytes()
     returned, error = attempt(
@@ -112,8 +114,9 @@ def _examine(
     if error is None and not findings:
         module, optimizer = returned
         reference = reference_of(eager_module, payload["model"], subject, Demands())
-        with quiet():
+        with quiet(), stage("observation"):
             findings += compare(module, reference)
+        with quiet(), stage("training"):
             findings += _judge_optimizer(
                 module, optimizer, eager_module, eager_optimizer, accused(findings)
             )

@@ -6,6 +6,7 @@ Apart from ``checks``, which settles what a call asks for: here nothing is asked
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pytest_ckptload.report.text import failure_text, replay_command
 from pytest_ckptload.search import Budget, Found, Outcome, search
 from pytest_ckptload.strategies import cases, covering
 from pytest_ckptload.subject import Subject
+from pytest_ckptload.worker import Limits, isolated
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
@@ -44,6 +46,9 @@ class Defaults:
     shrink: bool = True
     strict: bool = False
     replay: Case | None = None
+    isolation: str = "auto"
+    timeout: float | None = None
+    memory: int | None = None
 
 
 @dataclass
@@ -156,15 +161,21 @@ class Runner:
             }
             fixed = list(covering(**chosen))
             random = cases(**chosen) if budget.max_examples != 0 else None
-        with folder() as where:
-            return search(
-                lambda case: target.examine(case, device, where),
-                fixed,
-                random,
-                budget,
-                target.allow,
-                self.defaults.strict,
-            )
+        strict = self.defaults.strict
+        with folder() as where, self._isolated(target, device, where) as examine:
+            return search(examine, fixed, random, budget, target.allow, strict)
+
+    def _isolated(
+        self, target: Target, device: torch.device, where: Path
+    ) -> AbstractContextManager[Callable[[Case], Verdict]]:
+        defaults = self.defaults
+        return isolated(
+            lambda case: target.examine(case, device, where),
+            defaults.isolation,
+            device,
+            Limits(defaults.timeout, defaults.memory, roomy=target.subject is not None),
+            where,
+        )
 
     def _mismatch(
         self, target: Target, device: torch.device, outcome: Outcome

@@ -24,6 +24,11 @@ from pytest_ckptload.finding import Finding, Verdict
 
 __all__ = ["Budget", "Found", "Outcome", "search"]
 
+# A process that dies is expensive. So many deaths a search may cost, and so many in a row tell that
+# the loader dies of whatever it is given.
+_MOST_DEATHS = 10
+_DEATHS_IN_A_ROW = 3
+
 Examine = Callable[[Case], Verdict]
 
 
@@ -58,6 +63,8 @@ class Outcome:
     other rule. ``advice`` holds one finding for each rule that advises, ``allowed`` the reasons of
     allowances that were used, by code. ``judged`` counts the cases that could be judged,
     ``refused`` holds the reference's errors for files that it refused, which were not judged.
+    ``deaths`` counts the cases that the loader brought its process down with, ``cut`` says that the
+    search ended early because of them.
     """
 
     examples: int = 0
@@ -69,6 +76,8 @@ class Outcome:
     flaky: bool = False
     judged: int = 0
     refused: list[str] = field(default_factory=list)
+    deaths: int = 0
+    cut: bool = False
 
 
 def search(
@@ -84,8 +93,15 @@ def search(
     With ``strict``, advice counts as well.
     """
     outcome = Outcome()
+    deadly: dict[str, tuple[Finding, ...]] = {}
 
     def failing(case: Case) -> tuple[Finding, ...]:
+        key = _text(case) if deadly else ""
+        if key in deadly:
+            return deadly[key]
+        if outcome.deaths >= _MOST_DEATHS:
+            outcome.cut = True
+            return ()
         outcome.examples += 1
         outcome.features.update(case.features)
         kept = []
@@ -101,15 +117,24 @@ def search(
                 outcome.advice.setdefault(finding.code, finding)
             else:
                 kept.append(finding)
+        if verdict.died and kept:
+            outcome.deaths += 1
+            deadly[_text(case)] = tuple(kept)
         return tuple(kept)
 
     smallest: dict[str, Found] = {}
+    in_a_row = 0
     for case in covering:
+        before = outcome.deaths
         findings = failing(case)
+        in_a_row = in_a_row + 1 if outcome.deaths > before else 0
+        outcome.cut |= in_a_row == _DEATHS_IN_A_ROW
         if findings:
             code = findings[0].code
             if code not in smallest or _size(case) < _size(smallest[code].case):
                 smallest[code] = Found(case, findings)
+        if outcome.cut:
+            break
     if smallest:
         outcome.failure, *outcome.others = smallest.values()
     elif random is not None:
@@ -117,8 +142,12 @@ def search(
     return outcome
 
 
-def _size(case: Case) -> int:
-    return len(case.to_json())
+def _text(case: Case) -> str:
+    return case.to_json()
+
+
+def _size(case: Case) -> tuple[int, int]:
+    return len(case.features), len(_text(case))
 
 
 class _Failing(Exception):

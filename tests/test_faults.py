@@ -15,7 +15,8 @@ WITHOUT_FAULT = {"CKPT205"}
 
 def run(fault, loader, **defaults):
     promises = () if fault.training else fault.promises
-    checker = Checker(Defaults(promises=promises, max_examples=20, seed=0, **defaults))
+    limits = {"timeout": 5, "memory": 500_000_000}
+    checker = Checker(Defaults(promises=promises, max_examples=20, seed=0, **limits, **defaults))
     return (checker.check_resume if fault.training else checker.check)(loader)
 
 

@@ -52,7 +52,7 @@ def test_in_an_empty_folder_it_runs_alone_and_is_green(run):
     result.assert_outcomes(passed=15, xfailed=3)
     result.stdout.fnmatch_lines(
         [
-            "ckptload: torch *, 6 loaders, 0 models, 1 device (cpu)",
+            "ckptload: torch *, 6 loaders, 0 models, 1 device (cpu), isolation worker",
             "XFAIL ckptload::mmap_meta_assign::tied?cpu? - CKPT401: *pytorch/pytorch#188346*",
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,47 @@ def _fast_untrapped(build: Build, path: Path, device: torch.device) -> nn.Module
     return module
 
 
+def saves_over_what_it_maps(build: Build, path: Path, device: torch.device) -> nn.Module:
+    state = _read(path, device)
+    torch.save(state, path)
+    return eager(build, path, device)
+
+
+def saves_beside_what_it_maps(build: Build, path: Path, device: torch.device) -> nn.Module:
+    state = _read(path, device)
+    copy = path.with_name("converted.pt")
+    torch.save(state, copy)
+    return eager(build, copy, device)
+
+
+def takes_a_lock_twice(build: Build, path: Path, device: torch.device) -> nn.Module:
+    return _locked(threading.Lock(), build, path, device)
+
+
+def takes_a_lock_that_allows_it(build: Build, path: Path, device: torch.device) -> nn.Module:
+    return _locked(threading.RLock(), build, path, device)
+
+
+def _locked(lock: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    with lock, lock:
+        return eager(build, path, device)
+
+
+def reads_without_end(build: Build, path: Path, device: torch.device) -> nn.Module:
+    read = [path.read_bytes()]
+    while read[-1]:  # which a read at the end of a file would make empty
+        read.append(bytes(10_000_000))
+    return eager(build, path, device)
+
+
+def reads_to_the_end(build: Build, path: Path, device: torch.device) -> nn.Module:
+    read = []
+    with path.open("rb") as file:
+        while not read or read[-1]:
+            read.append(file.read(10_000_000))
+    return eager(build, path, device)
+
+
 def raises_for_scalars(build: Build, path: Path, device: torch.device) -> nn.Module:
     if any(tensor.dim() == 0 for tensor in _read(path, device).values()):
         raise ValueError("cannot index a tensor without dimensions")
@@ -328,6 +370,18 @@ LOADER_FAULTS = (
         ("huggingface/accelerate#4083",),
     ),
     Fault("CKPT701", maps_shared, maps_privately, ("pytorch/rl#3966",)),
+    Fault(
+        "CKPT801",
+        saves_over_what_it_maps,
+        saves_beside_what_it_maps,
+        ("meta-pytorch/torchtune#1018",),
+    ),
+    Fault(
+        "CKPT802",
+        takes_a_lock_twice,
+        takes_a_lock_that_allows_it,
+        ("huggingface/transformers#8649",),
+    ),
     Fault("CKPT803", raises_for_scalars, eager, ("huggingface/peft#3676",)),
     Fault(
         "CKPT804",
@@ -344,4 +398,5 @@ LOADER_FAULTS = (
         promises=("robust",),
     ),
     Fault("CKPT807", returns_the_state_dict, eager, ()),
+    Fault("CKPT808", reads_without_end, reads_to_the_end, ("safetensors/safetensors#369",)),
 )

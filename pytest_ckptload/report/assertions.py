@@ -259,6 +259,10 @@ def _load_failed(finding: Finding, scene: Scene) -> list[str]:
     return []
 
 
+def _process(finding: Finding, scene: Scene) -> list[str]:
+    return ["# The load that is to end the process so stands above."]
+
+
 def _no_module(finding: Finding, scene: Scene) -> list[str]:
     return ["assert isinstance(loaded, nn.Module)"]
 
@@ -287,6 +291,9 @@ ASSERTIONS.update(
     CKPT503=_twice,
     CKPT508=_step,
     CKPT701=_file,
+    CKPT801=_process,
+    CKPT802=_process,
     CKPT803=_load_failed,
     CKPT807=_no_module,
+    CKPT808=_process,
 )

@@ -37,6 +37,11 @@ def failure_text(
             "The finding did not show again when the same case was run again: the loader does not "
             "do the same each time. The case shown is the last that failed."
         )
+    if outcome.cut:
+        parts.append(
+            f"The search ended early, after {outcome.deaths} cases that brought their process "
+            "down: there may be a smaller one."
+        )
     if outcome.others:
         lines = [f"  {_one_line(other)}" for other in outcome.others]
         parts.append("\n".join(["Other rules broken, each with a case of its own:", *lines]))

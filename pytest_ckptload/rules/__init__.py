@@ -15,6 +15,7 @@ from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     tensors,
     values,
 )
+from pytest_ckptload.rules.ending import Ending
 from pytest_ckptload.rules.facts import Attempt, Comparison, FileFacts, Training
 from pytest_ckptload.rules.rule import RULES, Broken, Rule, judge, rule
 
@@ -23,6 +24,7 @@ __all__ = [
     "Attempt",
     "Broken",
     "Comparison",
+    "Ending",
     "FileFacts",
     "Rule",
     "Training",

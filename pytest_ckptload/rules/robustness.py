@@ -4,10 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_ckptload.rules.ending import Ending
 from pytest_ckptload.rules.facts import Attempt
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []
+
+_OF_SIGNALS = {
+    "SIGBUS": (
+        "Memory was read that maps a part of a file which the file does not have: it was cut off, "
+        "or saved over, while it was mapped, or a size in it lies."
+    ),
+    "SIGKILL": "The system kills so, most often because memory ran out.",
+}
+_OF_EXIT = "Something called `os._exit`, or `exit` in native code: nobody can handle that."
+
+
+@rule(
+    "CKPT801",
+    "process-died",
+    Ending,
+    statement="A load leaves its process alive, whatever it loads.",
+    explanation=(
+        "A crash takes everything with it that the process was doing. Loads run in a process of "
+        "their own, so that here it takes one case. With the promise *robust* damaged files are "
+        "loaded as well."
+    ),
+    cause="Native code read or wrote memory that is not its own, or called `abort`.",
+    fix=(
+        "Start at the function that is named: it was the last to be called from Python. Check "
+        "sizes against the file before mapping, and replace files by renaming a new one into place."
+    ),
+    references=("meta-pytorch/torchtune#1018", "cleinc/bts#76", "facebookresearch/fastText#1087"),
+)
+def process_died(ending: Ending) -> Iterator[Broken]:
+    if ending.seconds is None and ending.memory is None:
+        exited = ending.status is not None and ending.status >= 0
+        cause = _OF_EXIT if exited else _OF_SIGNALS.get(ending.signal or "")
+        yield Broken("the load", f"the process {ending.how()}", cause=cause)
+
+
+@rule(
+    "CKPT802",
+    "hang",
+    Ending,
+    statement="A load comes to an end.",
+    explanation=(
+        "A load that takes longer than `--ckptload-timeout` (30 seconds, or 20 times what the "
+        "eager load took) is ended. Once a loader hung it is not waited for as long again: a "
+        "second, or 20 times its slowest load that came to an end."
+    ),
+    cause="A lock that nobody releases, a loop that never ends, or waiting for what never comes.",
+    fix="Start at the function that is named: it was running when time was up.",
+    references=("pytorch/pytorch#149545", "huggingface/transformers#8649"),
+)
+def hang(ending: Ending) -> Iterator[Broken]:
+    if ending.seconds is not None:
+        yield Broken("the load", f"the process {ending.how()}")
 
 
 @rule(
@@ -85,3 +138,22 @@ def damage_accepted(attempt: Attempt) -> Iterator[Broken]:
 def no_module(attempt: Attempt) -> Iterator[Broken]:
     if attempt.expect in ("load", "mismatch") and attempt.returned is not None:
         yield Broken("the load", f"returned {attempt.returned}")
+
+
+@rule(
+    "CKPT808",
+    "memory-exceeded",
+    Ending,
+    statement="A load takes no more memory than `--ckptload-memory`.",
+    explanation=(
+        "Counted is what the process holds for itself beyond what it held before the load; pages "
+        "of a mapped file are not. Where no limit is given, loads of generated models may take "
+        "half of what is free, and those of your own model or file as much as there is."
+    ),
+    cause="Something grows without bounds, or a size is taken from the file as it stands there.",
+    fix="Check sizes against the file before allocating, and free what was copied.",
+    references=("safetensors/safetensors#369", "safetensors/safetensors#528"),
+)
+def memory_exceeded(ending: Ending) -> Iterator[Broken]:
+    if ending.memory is not None:
+        yield Broken("the load", f"the process {ending.how()}")

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from pytest_ckptload import devices
 from pytest_ckptload.finding import CheckpointMismatch
@@ -19,6 +20,7 @@ from pytest_ckptload.loader import Loader, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
 from pytest_ckptload.suite.plan import SuiteTest, groups, resume_groups, subjects
+from pytest_ckptload.worker import in_worker, process
 from pytest_ckptload.zoo import FEATURES
 
 __all__ = ["SuitePlugin"]
@@ -45,8 +47,15 @@ class SuitePlugin:
         where = {test.device for test in self.tests}
         return (
             f"{_count(len(loaders), 'loader')}, {_count(len(self.settings.models), 'model')}, "
-            f"{_count(len(where), 'device')} ({', '.join(sorted(where))})"
+            f"{_count(len(where), 'device')} ({', '.join(sorted(where))}), {self._isolation(where)}"
         )
+
+    def _isolation(self, where: set[str]) -> str:
+        mode = self.settings.isolation
+        apart = sorted(name for name in where if in_worker(mode, torch.device(name)))
+        if not apart:
+            return "isolation off"
+        return "isolation worker" + (f" ({', '.join(apart)})" if len(apart) < len(where) else "")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -197,6 +206,12 @@ class _SuiteItem(pytest.Item):
         return self.config.rootpath / ROOT, None, self.nodeid.partition("::")[2]
 
 
+_SENTENCES = ("inputs.py", "checks.py", "runs.py")
+
+
 def _ours(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
     """Whether the error is a sentence about what the user handed in."""
-    return excinfo.traceback[-1].frame.code.raw.co_filename.endswith(("inputs.py", "checks.py"))
+    raised_in = excinfo.traceback[-1].frame.code.raw.co_filename
+    # An error from a worker has a cause, its traceback, unless it is such a sentence.
+    from_worker = raised_in == process.__file__ and excinfo.value.__cause__ is None
+    return from_worker or raised_in.endswith(_SENTENCES)

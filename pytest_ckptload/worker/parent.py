@@ -1,0 +1,72 @@
+"""Examines cases in worker processes, one after the other, and says what became of those that died.
+
+Apart from ``process``, which knows one process and no verdicts: here a worker is kept for the cases
+that follow, and replaced when it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.finding import Verdict
+from pytest_ckptload.loads import emptied
+from pytest_ckptload.progress import Board
+from pytest_ckptload.rules import Ending, judge
+from pytest_ckptload.worker.limits import Limits
+from pytest_ckptload.worker.process import Gone, Process
+
+# Errors raised here are sentences for the caller, or come from elsewhere.
+__tracebackhide__ = True
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Examines cases in a child process, forked with all that ``examine`` refers to.
+
+    ``where`` is the folder that ``examine`` writes to.
+    """
+
+    def __init__(self, examine: Callable[[Case], Verdict], limits: Limits, where: Path) -> None:
+        self._work = examine
+        self._limits = limits
+        self._where = where
+        self._board = Board.shared()
+        self._process: Process | None = None
+
+    def examine(self, case: Case) -> Verdict:
+        """The verdict on a case; where the worker died of it, that is the verdict.
+
+        Raises what the examination itself raised.
+        """
+        if self._process is None:
+            self._process = Process(self._work, self._limits, self._board)
+        try:
+            return self._process.ask(case)
+        except Gone as gone:
+            ending = self._process.ending(gone)
+            self._process = None
+            if ending.seconds is not None:
+                self._limits = self._limits.after_a_hang()
+            emptied(self._where)
+            return _verdict(ending)
+        except KeyboardInterrupt:
+            self._process.kill()
+            self._process = None
+            raise
+
+    def close(self) -> None:
+        """End the worker, and whatever it left running."""
+        if self._process is not None:
+            self._process.leave()
+            self._process = None
+
+
+def _verdict(ending: Ending) -> Verdict:
+    if ending.stage in ("writing", "reading"):
+        raise RuntimeError(f"while {ending.stage} the checkpoint, the process {ending.how()}")
+    if ending.stage == "reference":
+        return Verdict(refused=f"the process {ending.how()}", died=True)
+    return Verdict(tuple(judge(ending)), judged=True, died=True)
