@@ -7,6 +7,7 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.damage import damaged, describe
 from pytest_ckptload.finding import Finding, Verdict
+from pytest_ckptload.lifetime import after_changing, after_deleting
 from pytest_ckptload.loader import Loader, Save
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
@@ -98,14 +101,16 @@ def examine(
             if case.module is None and subject.woven:
                 state = _consistent(state, subject)
             if demands.save is None:
-                write(state, path, case.checkpoint.damage)
+                write(state, path)
                 path = renamed(path)
             else:
                 reference_module = subject.build()
                 reference_module.load_state_dict(state, assign=False)
                 demands.save(reference_module, path)
         sample = _Sample(path, state, case)
-        return _Examination(subject, loader, device, demands, sample, reference_module).run()
+        damage = case.checkpoint.damage
+        with nullcontext() if damage is None else damaged(path, damage):
+            return _Examination(subject, loader, device, demands, sample, reference_module).run()
 
 
 def _consistent(state: dict[str, Any], subject: Subject) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def examine_file(
     """
     with preserved():
         with stage("reading"):
-            sample = _Sample(path, state_dict_in(_read(path)), given=True)
+            sample = _Sample(path, state_dict_in(_read(path, mapped=True)), given=True)
         return _Examination(subject, loader, device, demands, sample).run()
 
 
@@ -146,11 +151,11 @@ def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
         )
 
 
-def _read(path: Path) -> Any:
-    """What the file holds, on the CPU, mapped where it can be."""
+def _read(path: Path, *, mapped: bool) -> Any:
+    """What the file holds, on the CPU, ``mapped`` where it can be."""
     with path.open("rb") as file:
-        mappable = file.read(2) == b"PK"
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+        mapped &= file.read(2) == b"PK"
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 @dataclass
@@ -188,7 +193,7 @@ class _Examination:
             values = self.sample.values
             if self.sample.case.checkpoint.damage is not None:
                 # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
-                values = state_dict_in(_read(self.sample.path))
+                values = state_dict_in(_read(self.sample.path, mapped=False))
             held = reference_of(reference, values, self.subject, self.demands)
             with quiet():
                 with stage("observation"):
@@ -199,8 +204,19 @@ class _Examination:
                         self.findings += train(actual, held.eager, accused(self.findings))
                     trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
+        if reference is not None and isinstance(loaded, nn.Module) and not self.sample.given:
+            self._outlive(loaded)
         judged = reference is not None or (expect == "damage" and "robust" in self.demands.promises)
         return Verdict(tuple(self.findings), judged, self.refused)
+
+    def _outlive(self, loaded: nn.Module) -> None:
+        """Destroy the file, last of all, and see what becomes of the module."""
+        held = self.sample.path.with_name("held")
+        with stage("lifetime"), quiet():
+            self.findings += judge(after_deleting(loaded, self.sample.path, held))
+            if "detached" in self.demands.promises:
+                for life in after_changing(loaded, held):
+                    self.findings += judge(life)
 
     def _refer(self) -> tuple[str, nn.Module | None]:
         """What is to be expected of the load, and the eager module where there is one."""
@@ -275,7 +291,7 @@ def _described(returned: object) -> str:
 def _details(case: Case) -> str:
     checkpoint = case.checkpoint
     if checkpoint.damage is not None:
-        return checkpoint.damage.kind
+        return describe(checkpoint.damage)
     parts = []
     if checkpoint.missing:
         parts.append(f"{', '.join(checkpoint.missing)} missing")

@@ -40,7 +40,9 @@ __tracebackhide__ = True
 
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
-PROMISES = ("strict", "robust")
+_DAMAGE = ("damaged",)
+
+PROMISES = ("strict", "robust", "detached")
 
 
 class Checker:
@@ -87,7 +89,9 @@ class Checker:
             features: Generate these features only.
             without: Generate all features but these.
             promises: Demands beyond the mission: ``"strict"`` (a file with a key too few or too
-                many is refused), ``"robust"`` (so is a damaged file that the eager recipe refuses).
+                many is refused), ``"robust"`` (so is a damaged file that the eager recipe
+                refuses), ``"detached"`` (the model survives truncating and
+                saving over its file).
             allow: Rule codes that are accepted here, each with a reason.
             semantics: ``"assign"`` or ``"copy"``: whose dtypes and strides the module has, the
                 file's or its own. Left out, either, throughout one module.
@@ -109,6 +113,8 @@ class Checker:
         promises = check_names("promise", promises or self.defaults.promises, PROMISES)
         check_consistent(build, checkpoint, save, semantics, dtype)
         chosen, left_out = self._features(features, without, build is None and checkpoint is None)
+        if "robust" not in promises:
+            left_out = (*left_out, *_judged_by_promise(features))
         subject = None if build is None else user_subject(build)
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
         target = Target(
@@ -225,6 +231,20 @@ def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:
     if names is None:
         return None
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _judged_by_promise(asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The features that nothing is demanded of without the promise *robust*.
+
+    Raises ``ValueError`` where one of them was asked for.
+    """
+    for name in _DAMAGE:
+        if asked is not None and name in asked:
+            raise ValueError(
+                f"feature {name!r} is judged with the promise 'robust' alone: add "
+                "promises={'robust'}"
+            )
+    return _DAMAGE
 
 
 def _names_of(half: str) -> tuple[str, ...]:

@@ -272,6 +272,22 @@ def _fast_untrapped(build: Build, path: Path, device: torch.device) -> nn.Module
     return module
 
 
+class _ReadsAgain:
+    """A hook that makes the state dict of what the file holds now."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, module: nn.Module, *rest: Any) -> None:
+        torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def reads_its_file_again(build: Build, path: Path, device: torch.device) -> nn.Module:
+    module = eager(build, path, device)
+    module.register_state_dict_pre_hook(_ReadsAgain(path))  # type: ignore[no-untyped-call]
+    return module
+
+
 def saves_over_what_it_maps(build: Build, path: Path, device: torch.device) -> nn.Module:
     state = _read(path, device)
     torch.save(state, path)
@@ -306,7 +322,7 @@ def reads_without_end(build: Build, path: Path, device: torch.device) -> nn.Modu
 
 
 def reads_to_the_end(build: Build, path: Path, device: torch.device) -> nn.Module:
-    read = []
+    read: list[bytes] = []
     with path.open("rb") as file:
         while not read or read[-1]:
             read.append(file.read(10_000_000))
@@ -370,6 +386,14 @@ LOADER_FAULTS = (
         ("huggingface/accelerate#4083",),
     ),
     Fault("CKPT701", maps_shared, maps_privately, ("pytorch/rl#3966",)),
+    Fault("CKPT702", reads_its_file_again, maps_privately, ("vllm-project/vllm#32718",)),
+    Fault(
+        "CKPT703",
+        maps_privately,
+        keeps_everything,
+        ("meta-pytorch/torchtune#1018", "pytorch/rl#3966"),
+        promises=("detached",),
+    ),
     Fault(
         "CKPT801",
         saves_over_what_it_maps,

@@ -28,6 +28,8 @@ ASSERTIONS: dict[str, Lines] = {}
 """For each code, what makes the lines of an assertion from a finding."""
 
 WITHOUT = {
+    "CKPT702": "move the file away, put another in its place, and read the tensors again",
+    "CKPT703": "write over the file or truncate it, and read the tensors again",
     "CKPT501": "a loader has no optimizer: this is found on resumers",
     "CKPT505": "a loader restores no optimizer state: this is found on resumers",
 }

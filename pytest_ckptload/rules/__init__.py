@@ -16,7 +16,7 @@ from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     values,
 )
 from pytest_ckptload.rules.ending import Ending
-from pytest_ckptload.rules.facts import Attempt, Comparison, FileFacts, Training
+from pytest_ckptload.rules.facts import Attempt, Comparison, FileFacts, Lifetime, Training
 from pytest_ckptload.rules.rule import RULES, Broken, Rule, judge, rule
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Comparison",
     "Ending",
     "FileFacts",
+    "Lifetime",
     "Rule",
     "Training",
     "judge",

@@ -16,7 +16,7 @@ import torch
 from pytest_ckptload.observe import Observation, Place
 from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan
 
-__all__ = ["Attempt", "Comparison", "FileFacts", "Reference", "Training", "same_entry"]
+__all__ = ["Attempt", "Comparison", "FileFacts", "Lifetime", "Reference", "Training", "same_entry"]
 
 
 @dataclass
@@ -232,6 +232,18 @@ class FileFacts:
     written: object
     loaded: object
     trained: object
+
+
+@dataclass
+class Lifetime:
+    """What became of a loaded module in the event that its file was ``"deleted and replaced"``,
+    ``"saved over"`` or ``"truncated"``: the names whose values changed, or what reading them ended
+    in.
+    """
+
+    event: str
+    changed: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @dataclass
