@@ -7,7 +7,7 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.contents import state_of, write
-from pytest_ckptload.damage import damaged, describe
+from pytest_ckptload.damage import Marks, damaged, describe, watched
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.lifetime import after_changing, after_deleting
 from pytest_ckptload.loader import Loader, Save
@@ -175,15 +175,18 @@ class _Examination:
         with quiet():
             expect, reference = self._refer()
         written = self.sample.bytes()
-        loaded, error = self._load()
-        ending = Attempt(
-            expect,
-            self.demands.promises,
-            error,
-            None if error or isinstance(loaded, nn.Module) else _described(loaded),
-            _details(self.sample.case),
-            _refusable(self.sample.case, self.subject.structure, self.sample.values),
-        )
+        with self._watched() as marks:
+            loaded, error = self._load()
+            ending = Attempt(
+                expect,
+                self.demands.promises,
+                error,
+                None if error or isinstance(loaded, nn.Module) else _described(loaded),
+                _details(self.sample.case),
+                _refusable(self.sample.case, self.subject.structure, self.sample.values),
+                None if marks is None else marks.executed(),
+                () if marks is None else tuple(map(str, marks.climbed())),
+            )
         if expect == "mismatch" and self._filled_through_ties():
             ending.promises -= {"strict"}
         self.findings += judge(ending)
@@ -243,6 +246,12 @@ class _Examination:
             return eager(*arguments, strict=strict, dtype=self.demands.dtype)
 
         return attempt(load, fill=self.subject.fillable, part="reference")
+
+    def _watched(self) -> AbstractContextManager[Marks | None]:
+        """Watch what a damaged file does to the process that loads it; no other does anything."""
+        if self.sample.case.checkpoint.damage is None:
+            return nullcontext()
+        return watched(self.sample.path)
 
     def _load(self) -> tuple[Any, BaseException | None]:
         return attempt(

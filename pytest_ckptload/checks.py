@@ -40,7 +40,7 @@ __tracebackhide__ = True
 
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
-_DAMAGE = ("damaged",)
+_DAMAGE = ("damaged", "hostile")
 
 PROMISES = ("strict", "robust", "detached")
 

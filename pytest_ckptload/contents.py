@@ -7,21 +7,19 @@ and different for every tensor of a case, so that a swap or a re-initialisation 
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from pytest_ckptload.case import CheckpointSpec, Damage, TensorSpec, View
+from pytest_ckptload.case import CheckpointSpec, TensorSpec, View
 from pytest_ckptload.zoo.structure import Slot, Structure
 
-__all__ = ["DAMAGES", "VALUES", "fill", "state_of", "value_kinds", "write"]
+__all__ = ["VALUES", "fill", "state_of", "value_kinds", "write"]
 
 _UNSIGNED = {getattr(torch, "float8_e8m0fnu", None)}
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -189,41 +187,6 @@ def _make_views(filled: dict[str, torch.Tensor], view: View) -> None:
     filled[view.names[1]] = storage[start : start + second.numel()].view(second.shape)
 
 
-def write(state: Mapping[str, Any], path: Path, damage: Damage | None = None) -> None:
-    """Write a checkpoint as ``torch.save`` does, then damage it."""
+def write(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint as ``torch.save`` does."""
     torch.save(state, path)
-    if damage is not None:
-        path.write_bytes(DAMAGES[damage.kind](path.read_bytes(), damage.where))
-
-
-def _truncate(data: bytes, where: float) -> bytes:
-    return data[: int(len(data) * where)]
-
-
-def _flip_in(record: bytes, data: bytes, where: float) -> bytes:
-    """Flip one bit at ``where`` between ``record`` and the end of the file."""
-    start = data.index(record)
-    position = min(start + int((len(data) - start) * where), len(data) - 1)
-    return data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :]
-
-
-def _flip_in_data(data: bytes, where: float) -> bytes:
-    """Flip one bit of a tensor: what torch reads without complaint, since it checks no checksum."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        records = [r for r in archive.infolist() if "/data/" in r.filename and r.file_size]
-    if not records:
-        return data
-    record = records[0]
-    header = data[record.header_offset : record.header_offset + 30]
-    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    position = record.header_offset + 30 + names + int((record.file_size - 1) * where)
-    return data[:position] + bytes([data[position] ^ 0x01]) + data[position + 1 :]
-
-
-DAMAGES: Mapping[str, Callable[[bytes, float], bytes]] = {
-    "emptied": lambda data, where: b"",
-    "truncated": _truncate,
-    "data": _flip_in_data,
-    "directory": lambda data, where: _flip_in(b"PK\x01\x02", data, 0.0),
-}
-"""What can be done to a file: (its bytes, where) → its bytes afterwards."""

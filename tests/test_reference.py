@@ -11,7 +11,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, ModuleSpec, TensorSpec, View
 from pytest_ckptload.checker import Demands, compare, examine, reference_of
-from pytest_ckptload.contents import DAMAGES, state_of
+from pytest_ckptload.contents import state_of
 from pytest_ckptload.loads import attempt
 from pytest_ckptload.recipes import eager, mmap_meta_assign
 from pytest_ckptload.subject import Subject
@@ -344,7 +344,7 @@ def test_a_bit_flipped_in_data_that_torch_accepts_is_charged_to_nobody():
     assert codes(linear, loads(lambda name, t: t + 1), damaged) == ["CKPT101", "CKPT101"]
 
 
-@pytest.mark.parametrize("kind", sorted(set(DAMAGES) - {"data"}))
+@pytest.mark.parametrize("kind", ["truncated", "emptied", "directory", "hostile-exec"])
 def test_of_damage_only_acceptance_counts_and_only_with_robust(kind):
     damaged = CheckpointSpec(damage=Damage(kind))
 

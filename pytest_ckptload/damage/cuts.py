@@ -37,7 +37,7 @@ KINDS = {
     ),
     "emptied": Kind("emptied", lambda data, where: b""),
     "truncated-at-record": Kind(
-        "cut off where a record begins or ends, at {where:.0%} of these places",
+        "cut off at the edge of a record, at {where:.1%}",
         _at_boundary,
         places=grid(64),
     ),

@@ -45,8 +45,16 @@ def _in_data(data: bytes, where: float) -> bytes:
     return _flipped(data, tensors[0].data + int((tensors[0].size - 1) * where), 0x01)
 
 
+# Where an entry of the directory says how its data is stored, and that it is a folder. With a bit
+# changed there torch accepts the record and reads nothing into new memory: what the eager recipe
+# loads is then another thing every time, and nothing to hold a loader against.
+_UNDEFINED = (10, 38)
+
+
 def _directory(layout: Layout, size: int) -> list[range]:
-    return [range(layout.directory, layout.directory_end)]
+    cuts = [entry.listed + place for entry in layout.entries for place in _UNDEFINED]
+    starts = [layout.directory, *(cut + 1 for cut in cuts)]
+    return [*map(range, starts, [*cuts, layout.directory_end])]
 
 
 def _local_headers(layout: Layout, size: int) -> list[range]:
@@ -67,22 +75,20 @@ def _end_record_64(layout: Layout, size: int) -> list[range]:
 
 
 def _bit(of: str, parts: Parts, first: float) -> Kind:
-    sentence = f"given one other bit in {of}, at {{where:.1%}} of its size"
+    sentence = f"given one other bit in {of}, at {{where:.1%}}"
     return Kind(sentence, _flip_in(parts), places=grid(64, first))
 
 
 KINDS = {
     "directory": Kind(
-        "given one other bit where an entry of its directory begins, at {where:.0%} of them",
+        "given an unreadable directory entry, at {where:.1%}",
         _in_signature,
         places=grid(8),
     ),
-    "data": Kind(
-        "given one other bit in a tensor, at {where:.0%} of its data", _in_data, places=grid(8)
-    ),
+    "data": Kind("given one other bit in a tensor, at {where:.1%}", _in_data, places=grid(8)),
     "directory-bit": _bit("its directory", _directory, 0.5),
     "local-header": _bit("its local headers", _local_headers, 0.0),
     "pickle": _bit("its pickle", _pickle, 0.5),
     "end-record": _bit("its end record", _end_record, 0.0),
-    "end-record-64": _bit("its zip64 end records", _end_record_64, 0.5),
+    "end-record-64": _bit("its zip64 end", _end_record_64, 0.5),
 }

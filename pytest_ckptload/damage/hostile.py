@@ -74,11 +74,11 @@ KINDS = {
     "hostile-open": _made_to("write a file", _closed(_OPEN) + _POP),
     "hostile-import": _made_to("import a module", _global(IMPORTED, "initialized") + _POP),
     "hostile-socket": _made_to(
-        "make a socket and write a file",
+        "make a socket",
         _closed(_call(_global("socket", "socket"))) + _POP + _closed(_OPEN) + _POP,
     ),
     "hostile-legacy": Kind(
-        "replaced by a bare pickle that calls exec when it is unpickled",
+        "replaced by a bare pickle that calls exec",
         lambda data, where: _PROTOCOL + _EXEC + b"}.",
         hostile=True,
     ),

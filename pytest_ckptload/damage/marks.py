@@ -23,11 +23,19 @@ _SUFFIX = ".mark"
 
 
 class Marks:
-    """What may have been left behind since a file is watched."""
+    """What may have been left behind since a file is watched.
+
+    What a process left that died before it could be asked is removed first.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._folder = path.absolute().parent
-        self.mark = str(self._folder / f"{path.name}{_SUFFIX}")
+        folder = path.absolute().parent
+        self.mark = folder / f"{path.name}{_SUFFIX}"
+        self._places = [near / CLIMBED for near in _near(folder)]
+        self.remove()
+        self.climbed()
+        # Another user's, perhaps, and not ours to remove.
+        self._places = [place for place in self._places if not os.path.lexists(place)]
 
     def executed(self) -> str | None:
         """What says that code from the file ran, or ``None`` where nothing does."""
@@ -37,21 +45,26 @@ class Marks:
 
     def climbed(self) -> list[Path]:
         """The files that an unpacker left outside of its folder. They are removed."""
-        found = []
-        for folder in self._folders():
-            path = folder / CLIMBED
-            if os.path.lexists(path):
-                with suppress(OSError):
-                    path.unlink()
-                found.append(path)
+        found = [place for place in self._places if os.path.lexists(place)]
+        for place in found:
+            with suppress(OSError):
+                place.unlink()
         return found
 
-    def _folders(self) -> dict[Path, None]:
-        """Where a path that climbs out of a likely folder ends."""
-        folder, temporary, here = self._folder, Path(tempfile.gettempdir()), Path.cwd()
-        near = [*islice((folder, *folder.parents), _LEVELS + 1), temporary, temporary.parent]
+    def remove(self) -> None:
+        """Remove the file that is the mark of code that ran."""
+        with suppress(OSError):
+            self.mark.unlink()
+
+
+def _near(folder: Path) -> dict[Path, None]:
+    """Where a path that climbs out of a likely folder ends."""
+    temporary = Path(tempfile.gettempdir())
+    near = [*islice((folder, *folder.parents), _LEVELS + 1), temporary, temporary.parent]
+    with suppress(FileNotFoundError):  # the working folder was deleted
+        here = Path.cwd()
         near += islice((here, *here.parents), _LEVELS + 1)
-        return dict.fromkeys(near)
+    return dict.fromkeys(near)
 
 
 @contextmanager
@@ -59,7 +72,7 @@ def watched(path: Path) -> Iterator[Marks]:
     """Watch for what a file's content does to the process while it is loaded from ``path``."""
     marks = Marks(path)
     mark, module = os.environ.get(MARK), sys.modules.pop(IMPORTED, None)
-    os.environ[MARK] = marks.mark
+    os.environ[MARK] = str(marks.mark)
     try:
         yield marks
     finally:
@@ -70,5 +83,4 @@ def watched(path: Path) -> Iterator[Marks]:
         sys.modules.pop(IMPORTED, None)
         if module is not None:
             sys.modules[IMPORTED] = module
-        with suppress(FileNotFoundError):
-            os.unlink(marks.mark)  # noqa: PTH108
+        marks.remove()

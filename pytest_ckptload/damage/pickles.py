@@ -67,12 +67,12 @@ def _counts(pickle: bytes) -> list[tuple[int, int, int]]:
 
 KINDS = {
     "storage-larger": Kind(
-        "given a pickle that speaks of a storage 1000 times as large as the one there is",
+        "given a pickle with a storage 1000 times too large",
         _storage_of(lambda count: 1000 * count),
         places=grid(4, first=0.0),
     ),
     "storage-absurd": Kind(
-        "given a pickle that speaks of a storage of more than 2**60 elements",
+        "given a pickle with a storage of 2**60 elements",
         _storage_of(lambda count: 2**60 + count),
         places=grid(4, first=0.0),
     ),

@@ -62,23 +62,21 @@ def _other(data: bytes) -> bytes:
 
 KINDS = {
     "record-removed": Kind(
-        "written without one of its records, at {where:.0%} of them", _removed, places=grid(16)
+        "written without one of its records, at {where:.1%}", _removed, places=grid(16)
     ),
     "record-doubled": Kind(
-        "written with two records of one name and unlike contents, at {where:.0%} of its records",
+        "given two unlike records of one name, at {where:.1%}",
         _doubled,
         places=grid(16),
     ),
     "records-reordered": Kind("written with its records in reverse order", _reordered),
     "archive-before": Kind(
-        "put behind another archive with other contents", lambda data, where: _other(data) + data
+        "put behind an archive with other contents", lambda data, where: _other(data) + data
     ),
     "archive-behind": Kind(
-        "put in front of another archive with other contents",
+        "put in front of an archive with other contents",
         lambda data, where: data + _other(data),
     ),
     "climbing": Kind("given records whose paths climb out of the folder", _climbing),
-    "climbing-inside": Kind(
-        "given records whose paths begin in the archive's folder and climb out", _climbing_inside
-    ),
+    "climbing-inside": Kind("given records that climb out from inside", _climbing_inside),
 }

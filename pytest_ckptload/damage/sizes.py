@@ -85,27 +85,27 @@ KINDS = {
         "written with half of a tensor's data", _with_record(_halved), places=_TENSORS
     ),
     "size-larger": Kind(
-        "given a directory in which a tensor's data inflates to more than there is",
+        "listed with a tensor that inflates to too much",
         _lying(lambda size: size + 64, _INFLATED),
         places=_TENSORS,
     ),
     "size-smaller": Kind(
-        "given a directory in which a tensor's data inflates to half of what there is",
+        "listed with a tensor that inflates to half of it",
         _lying(lambda size: size // 2, _INFLATED),
         places=_TENSORS,
     ),
     "sizes-larger": Kind(
-        "given a directory in which a tensor's data goes on into the next record",
+        "listed with a tensor that runs into what follows",
         _lying(lambda size: size + 64, _STORED, _INFLATED),
         places=_TENSORS,
     ),
     "local-sizes": Kind(
-        "given a local header in which a tensor's data is larger than in the directory",
+        "given a local header with too large a tensor",
         _lying(lambda size: size + 64, *_LOCAL, local=True),
         places=_TENSORS,
     ),
     "zip-bomb": Kind(
-        f"written with a tensor's data that inflates to {_BOMB >> 20} MB of zeros",
+        f"given a tensor that inflates to {_BOMB >> 20} MB of zeros",
         _with_record(_bomb),
         places=_TENSORS,
     ),

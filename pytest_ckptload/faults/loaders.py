@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,36 @@ def swallows_errors(build: Build, path: Path, device: torch.device) -> nn.Module
     return module
 
 
+def lets_errors_out(build: Build, path: Path, device: torch.device) -> nn.Module:
+    module = build().to(device)
+    module.load_state_dict(_read(path, device, mapped=False))
+    return module
+
+
+def unpickles_anything(build: Build, path: Path, device: torch.device) -> nn.Module:
+    module = build().to(device)
+    module.load_state_dict(torch.load(path, map_location=device, weights_only=False, mmap=False))
+    return module
+
+
+def unpacks_by_name(build: Build, path: Path, device: torch.device) -> nn.Module:
+    folder = path.with_suffix(".unpacked")
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            target = folder / record.filename
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(record))
+    return eager(build, path, device)
+
+
+def unpacks_inside(build: Build, path: Path, device: torch.device) -> nn.Module:
+    if not path.is_file():  # zipfile reads a device until memory ends
+        raise ValueError(f"{path} is not a file")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(path.with_suffix(".unpacked"))
+    return eager(build, path, device)
+
+
 def returns_the_state_dict(build: Build, path: Path, device: torch.device) -> Any:
     return eager(build, path, device).state_dict()
 
@@ -417,10 +448,24 @@ LOADER_FAULTS = (
     Fault(
         "CKPT805",
         swallows_errors,
-        keeps_everything,
+        lets_errors_out,
         ("meta-pytorch/torchtune#1018",),
+        promises=("robust",),
+    ),
+    Fault(
+        "CKPT806",
+        unpickles_anything,
+        lets_errors_out,
+        ("ecmwf/anemoi-core#1416",),
         promises=("robust",),
     ),
     Fault("CKPT807", returns_the_state_dict, eager, ()),
     Fault("CKPT808", reads_without_end, reads_to_the_end, ("safetensors/safetensors#369",)),
+    Fault(
+        "CKPT809",
+        unpacks_by_name,
+        unpacks_inside,
+        ("PaddlePaddle/Paddle#76899",),
+        promises=("robust",),
+    ),
 )

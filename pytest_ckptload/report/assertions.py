@@ -28,6 +28,7 @@ ASSERTIONS: dict[str, Lines] = {}
 """For each code, what makes the lines of an assertion from a finding."""
 
 WITHOUT = {
+    "CKPT809": "look for files called ckptload-climbed-out above the folder that was unpacked to",
     "CKPT702": "move the file away, put another in its place, and read the tensors again",
     "CKPT703": "write over the file or truncate it, and read the tensors again",
     "CKPT501": "a loader has no optimizer: this is found on resumers",
@@ -261,6 +262,12 @@ def _load_failed(finding: Finding, scene: Scene) -> list[str]:
     return []
 
 
+def _executed(finding: Finding, scene: Scene) -> list[str]:
+    if "import" in finding.evidence.partition(":")[0]:
+        return ['assert "__hello__" not in __import__("sys").modules']
+    return ["assert not mark.exists()"]
+
+
 def _process(finding: Finding, scene: Scene) -> list[str]:
     return ["# The load that is to end the process so stands above."]
 
@@ -296,6 +303,7 @@ ASSERTIONS.update(
     CKPT801=_process,
     CKPT802=_process,
     CKPT803=_load_failed,
+    CKPT806=_executed,
     CKPT807=_no_module,
     CKPT808=_process,
 )

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case, CheckpointSpec, Damage, View
+from pytest_ckptload.case import Case, CheckpointSpec, View
 from pytest_ckptload.contents import fill, state_of
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import structure_of
 
-__all__ = ["checkpoint_lines", "damage_lines"]
+__all__ = ["checkpoint_lines"]
 
 # Longer tensors are written as the pattern they were filled with.
 _MOST_NUMBERS = 24
@@ -246,35 +246,3 @@ def _assigned(target: str, expression: str) -> Iterator[str]:
 
 def _listed(shape: Iterable[int]) -> str:
     return ", ".join(map(str, shape))
-
-
-def damage_lines(damage: Damage) -> list[str]:
-    """Lines that do to the file at ``path`` what ``contents.DAMAGES`` does."""
-    if damage.kind == "emptied":
-        return ['path.write_bytes(b"")']
-    if damage.kind == "truncated":
-        return [
-            "data = path.read_bytes()",
-            f"path.write_bytes(data[: int(len(data) * {damage.where!r})])",
-        ]
-    if damage.kind == "directory":
-        return [
-            "data = bytearray(path.read_bytes())",
-            'data[data.index(b"PK\\x01\\x02")] ^= 0x10  # one bit in the directory of the archive',
-            "path.write_bytes(data)",
-        ]
-    if damage.kind == "data":
-        return [
-            "with zipfile.ZipFile(path) as archive:",
-            "    records = [r for r in archive.infolist() if r.file_size]",
-            'tensors = [r for r in records if "/data/" in r.filename]',
-            "data = bytearray(path.read_bytes())",
-            "for record in tensors[:1]:",
-            "    start = record.header_offset",
-            '    names = int.from_bytes(data[start + 26 : start + 28], "little")',
-            '    names += int.from_bytes(data[start + 28 : start + 30], "little")',
-            f"    place = int((record.file_size - 1) * {damage.where!r})",
-            "    data[start + 30 + names + place] ^= 0x01  # one bit of a tensor",
-            "path.write_bytes(data)",
-        ]
-    raise ValueError(f"no lines are known that do {damage.kind!r} to a file")

@@ -35,10 +35,14 @@ __all__ = ["Quoter", "literal"]
 # More than this is no script to read any more: what can be imported is imported.
 _MOST_LINES = 200
 
+_LONG = 200
+
 
 def literal(value: object) -> str:
     """A value as source text. Raises ``Unquotable`` for what is no plain data."""
     if isinstance(value, str):
+        if len(value) > _LONG and len(set(value)) == 1:
+            return f"{literal(value[0])} * {len(value)}"
         return json.dumps(value) if value.isprintable() and value.isascii() else repr(value)
     if value is None or isinstance(value, bool | int | float | bytes | torch.dtype):
         return repr(value)

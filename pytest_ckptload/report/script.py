@@ -20,7 +20,8 @@ from pytest_ckptload.contents import fill
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, loader_name
 from pytest_ckptload.report.assertions import assertion_lines
-from pytest_ckptload.report.checkpoint_code import checkpoint_lines, damage_lines
+from pytest_ckptload.report.checkpoint_code import checkpoint_lines
+from pytest_ckptload.report.damage_code import file_lines
 from pytest_ckptload.report.module_code import module_lines
 from pytest_ckptload.report.quoting import Quoter, literal
 from pytest_ckptload.report.scene import Scene
@@ -34,16 +35,20 @@ _WIDTH = 96
 
 # What the script calls its own: nothing that is quoted may be called the same.
 _NAMES = """
-    before bits build data expected first folder held index indices left loaded name parameter
-    parameters path right saved second state storage tensor value wanted written your_loader
+    before bits build data expected feed first folder held index indices left loaded mark name
+    parameter parameters path right saved second state storage tensor value wanted written
+    your_loader
 """
 _RESERVED = frozenset(_NAMES.split())
 
 _OWN_IMPORTS: Mapping[str, Import] = {
+    "base64": ("base64", None, "base64"),
+    "os": ("os", None, "os"),
     "Path": ("pathlib", "Path", "Path"),
     "nn": ("torch", "nn", "nn"),
     "tempfile": ("tempfile", None, "tempfile"),
-    "zipfile": ("zipfile", None, "zipfile"),
+    "threading": ("threading", None, "threading"),
+    "zlib": ("zlib", None, "zlib"),
     "torch": ("torch", None, "torch"),
 }
 
@@ -121,7 +126,7 @@ class _Script:
         call = self._call(blocks)
         poison = scene.fillable and not _POISONED.isdisjoint(f.code for f in self.findings)
         load = self._loads(call, asserted, poison)
-        main = [*checkpoint, *self._file(asserted), *load, *asserted]
+        main = [*checkpoint, *self._file(module, asserted), *load, *asserted]
         body = "\n\n\n".join([*blocks, "\n".join(main)])
         own = {_OWN_IMPORTS[name] for name in names_in(body) & set(_OWN_IMPORTS)}
         imports = self.quoter.imports | own
@@ -195,13 +200,11 @@ class _Script:
     def _value(self, value: Any) -> str:
         return self.quoter.quote(value) if callable(value) else literal(value)
 
-    def _file(self, asserted: Sequence[str]) -> Iterator[str]:
+    def _file(self, module: nn.Module | None, asserted: Sequence[str]) -> Iterator[str]:
         yield ""
         yield "folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)"
         yield 'path = Path(folder.name, "checkpoint.pt")'
-        yield "torch.save(state, path)"
-        if self.case.checkpoint.damage is not None:
-            yield from damage_lines(self.case.checkpoint.damage)
+        yield from file_lines(self.case, module)
         if any("written" in _code(line) for line in asserted):
             yield "written = path.read_bytes()"
 

@@ -214,7 +214,8 @@ class Attempt:
     ``expect`` is ``"load"`` where the eager recipe loads, ``"mismatch"`` where names are missing
     from the file or too many, ``"damage"`` where the file was damaged, ``"refusal"`` where the
     eager recipe refuses for a reason of its own. ``refusable`` says why refusing is right all the
-    same.
+    same. ``executed`` says which code ran that the file brought along, ``climbed`` are the files
+    that were written to where names in it point, out of the folder that they belong to.
     """
 
     expect: str
@@ -223,6 +224,8 @@ class Attempt:
     returned: str | None = None
     details: str = ""
     refusable: str | None = None
+    executed: str | None = None
+    climbed: tuple[str, ...] = ()
 
 
 @dataclass

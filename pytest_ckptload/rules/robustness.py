@@ -35,7 +35,7 @@ _OF_EXIT = "Something called `os._exit`, or `exit` in native code: nobody can ha
         "Start at the function that is named: it was the last to be called from Python. Check "
         "sizes against the file before mapping, and replace files by renaming a new one into place."
     ),
-    references=("meta-pytorch/torchtune#1018", "cleinc/bts#76", "facebookresearch/fastText#1087"),
+    references=("meta-pytorch/torchtune#1018", "ggml-org/llama.cpp#6774", "cleinc/bts#76"),
 )
 def process_died(ending: Ending) -> Iterator[Broken]:
     if ending.seconds is None and ending.memory is None:
@@ -127,6 +127,25 @@ def damage_accepted(attempt: Attempt) -> Iterator[Broken]:
 
 
 @rule(
+    "CKPT806",
+    "code-executed",
+    Attempt,
+    statement="With the promise *robust*, no code runs that the file brings along.",
+    explanation=(
+        "A pickle is a program: it may call any function there is, and whoever can write a "
+        "checkpoint can run anything with the rights of whoever loads it. The files that this is "
+        "found with do no harm, and leave a mark. Refusing afterwards does not help."
+    ),
+    cause="`torch.load(weights_only=False)`, `pickle.load`, or an unpickler that allows too much.",
+    fix="Load with `weights_only=True`, or from a format that holds tensors and nothing else.",
+    references=("ecmwf/anemoi-core#1416", "Synthefy/synthefy-nori#54"),
+)
+def code_executed(attempt: Attempt) -> Iterator[Broken]:
+    if attempt.executed is not None and "robust" in attempt.promises:
+        yield Broken("the load", f"{attempt.executed}: the file was {attempt.details}")
+
+
+@rule(
     "CKPT807",
     "no-module",
     Attempt,
@@ -157,3 +176,21 @@ def no_module(attempt: Attempt) -> Iterator[Broken]:
 def memory_exceeded(ending: Ending) -> Iterator[Broken]:
     if ending.memory is not None:
         yield Broken("the load", f"the process {ending.how()}")
+
+
+@rule(
+    "CKPT809",
+    "path-followed",
+    Attempt,
+    statement="With the promise *robust*, nothing is written where names in the archive point to.",
+    explanation=(
+        "A record of an archive may be called `../../x`. Unpacked by its name it lands outside of "
+        "the folder that it was unpacked to, over a file that somebody else may need."
+    ),
+    cause="Records are unpacked to a path that is made of the folder and the record's name.",
+    fix="Read records from the archive, or refuse names that are absolute or contain `..`.",
+    references=("PaddlePaddle/Paddle#76899", "argosopentech/argos-translate#526"),
+)
+def path_followed(attempt: Attempt) -> Iterator[Broken]:
+    if attempt.climbed and "robust" in attempt.promises:
+        yield Broken("the load", f"wrote {', '.join(attempt.climbed)}")

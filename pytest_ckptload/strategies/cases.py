@@ -17,7 +17,7 @@ from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
-from pytest_ckptload.zoo.feature import Choose, Feature, Plan, first
+from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan, first
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
 __all__ = ["cases", "checkpoints", "covering", "modules", "selected"]
@@ -25,7 +25,7 @@ __all__ = ["cases", "checkpoints", "covering", "modules", "selected"]
 T = TypeVar("T")
 
 # What keeps the eager recipe from loading the file: not for strategies of loadable cases.
-REFUSED = ("missing-key", "extra-key", "damaged")
+REFUSED = ("missing-key", "extra-key", "damaged", "hostile")
 
 
 def selected(
@@ -135,12 +135,12 @@ def _variants(feature: Feature, structure: Structure | None) -> Iterator[Case]:
     offered: list[int] = []
 
     def record(options: Sequence[T], /) -> T:
-        offered.append(len(options))
+        offered.append(options.fast if isinstance(options, Covered) else min(len(options), 4))
         return options[0]
 
     yield _assemble([feature], record, structure)
     for position, count in enumerate(offered):
-        for other in range(1, min(count, 4)):
+        for other in range(1, count):
             yield _assemble([feature], _departing(position, other), structure)
 
 

@@ -84,6 +84,13 @@ DIVERGENCES = (
         "overlapping views in the file share memory in the module",
     ),
     Divergence(
+        "CKPT805",
+        "damaged",
+        ("mmap", "mmap_meta_assign", "mmap_meta_swap", "mmap_stream"),
+        "pytorch/pytorch#102549",
+        "mapping takes a record's place from the archive and its size from the pickle",
+    ),
+    Divergence(
         "CKPT803",
         None,
         ("mmap_meta_swap", "mmap_meta_swap_resume"),

@@ -7,16 +7,32 @@ behind it for random cases, "always the first" for the covering set, which is mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
 from pytest_ckptload.zoo.structure import Slot, Structure
 
-__all__ = ["Choose", "Feature", "Plan", "first"]
+__all__ = ["Choose", "Covered", "Feature", "Plan", "first"]
 
 T = TypeVar("T")
+
+
+class Covered(tuple[T, ...]):
+    """Options of which the covering set tries all, or so many as are ``fast``; it tries a few of
+    others.
+    """
+
+    fast: int
+
+    @classmethod
+    def of(cls, options: Iterable[T], slow: Iterable[T] = ()) -> Covered[T]:
+        """Options that are all covered, and behind them those that are met at random only."""
+        quick = tuple(options)
+        made = cls((*quick, *slow))
+        made.fast = len(quick)
+        return made
 
 
 class Choose(Protocol):

@@ -10,6 +10,7 @@ from pytest_ckptload.zoo.features import (
     empty,
     extra_key,
     frozen,
+    hostile,
     low_precision,
     missing_key,
     mixed_dtype,
@@ -40,4 +41,5 @@ ALL = (
     missing_key.FEATURE,
     extra_key.FEATURE,
     damaged.FEATURE,
+    hostile.FEATURE,
 )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pytest_ckptload.case import TensorSpec
-from pytest_ckptload.zoo.feature import Choose, Feature, Plan
+from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan
+
+# The odd ones are no identifiers, leave the module's names, change a terminal, collide with a
+# method, or fill every report.
+_NAMES = ("extra", "extra.weight", "weight_extra", "with space", "forward", "..", "a\x1b[2Jb")
+_LONG = "x" * 10**5
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
     taken = {slot.name for slot in plan.structure.saved}
-    names = [name for name in ("extra", "extra.weight", "weight_extra") if name not in taken]
+    names = Covered.of(name for name in (*_NAMES, _LONG) if name not in taken)
     plan.extra[choose(names)] = TensorSpec(shape=(2,))
 
 
