@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_ckptload.printable import printable
+
 if TYPE_CHECKING:
     from pytest_ckptload.case import Case
 
@@ -34,7 +36,7 @@ class Finding:
     advice: bool = False
 
     def __str__(self) -> str:
-        return f"{self.code} {self.rule} at {self.place}: {self.evidence}"
+        return printable(f"{self.code} {self.rule} at {self.place}: {self.evidence}")
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as JSON-able data."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from pytest_ckptload.finding import Finding
+from pytest_ckptload.printable import printable
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.report.scene import Scene
 
@@ -54,7 +55,11 @@ def assertion_lines(findings: Iterable[Finding], scene: Scene) -> list[str]:
 
 def _comment(text: str) -> list[str]:
     return textwrap.wrap(
-        text, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
+        printable(text),
+        _WIDTH,
+        initial_indent="# ",
+        subsequent_indent="#   ",
+        break_on_hyphens=False,
     )
 
 
@@ -255,7 +260,7 @@ def _file(finding: Finding, scene: Scene) -> list[str]:
 
 
 def _refusal(finding: Finding, scene: Scene) -> list[str]:
-    return [f"raise AssertionError({literal(finding.evidence)})"]
+    return [f"raise AssertionError({literal(printable(finding.evidence))})"]
 
 
 def _load_failed(finding: Finding, scene: Scene) -> list[str]:

@@ -12,12 +12,16 @@ from collections.abc import Iterable, Sequence
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Finding
+from pytest_ckptload.printable import printable
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.search import Found, Outcome
 
 __all__ = ["failure_text", "findings_text", "replay_command"]
 
 _WIDTH = 96
+
+# What terminals, shells and people still copy.
+_LONGEST_COMMAND = 20_000
 
 
 def failure_text(
@@ -76,7 +80,7 @@ def _rule_text(group: Sequence[Finding], most: int = 5) -> str:
 
 def _item(label: str, text: str) -> list[str]:
     return textwrap.wrap(
-        text,
+        printable(text),
         _WIDTH,
         initial_indent=f"  {label:<6}",
         subsequent_indent=" " * 8,
@@ -104,20 +108,22 @@ def _broken(data: object, depth: int) -> str:
         ]
         opening, closing = f"{type(data).__name__}(", ")"
     elif isinstance(data, dict):
-        inner = [f"{key!r}: {_broken(value, depth + 1)}" for key, value in data.items()]
+        inner = [
+            f"{printable(repr(key))}: {_broken(value, depth + 1)}" for key, value in data.items()
+        ]
         opening, closing = "{", "}"
     elif isinstance(data, tuple):
         inner = [_broken(value, depth + 1) for value in data]
         opening, closing = "(", ",)" if len(data) == 1 else ")"
     else:
-        return text
+        return printable(text)
     return opening + "\n" + ",\n".join(pad + item for item in inner) + closing
 
 
 def _one_line(found: Found) -> str:
     first = found.findings[0]
     features = ", ".join(found.case.features) or "a plain case"
-    return f"{first.code} {first.rule} at {first.place} ({features})"
+    return printable(f"{first.code} {first.rule} at {first.place} ({features})")
 
 
 def replay_command(node: str | None, options: Sequence[str], case: Case) -> str:
@@ -125,5 +131,8 @@ def replay_command(node: str | None, options: Sequence[str], case: Case) -> str:
     words = ["pytest", *options]
     if node is not None:
         words.append(node)
-    words.append(f"--ckptload-replay={case.to_json()}")
-    return shlex.join(words)
+    text = case.to_json()
+    if len(text) <= _LONGEST_COMMAND:
+        return shlex.join([*words, f"--ckptload-replay={text}"])
+    where = f"where case.json holds what `.case.to_json()` of the error gives, {len(text)} bytes"
+    return f"{shlex.join([*words, '--ckptload-replay=case.json'])}\n  ({where})"

@@ -16,6 +16,8 @@ __all__ = ["module_like"]
 
 _Elements = tuple[Any, ...]
 
+_TAKEN = frozenset(vars(nn.Module()))
+
 
 class FromFile(nn.Module):
     """One level of the names in a file."""
@@ -26,7 +28,7 @@ def module_like(state: Mapping[str, Any]) -> nn.Module:
 
     Floating and complex tensors become parameters, others buffers, on the ambient device; entries
     that are no tensors are left out. Raises ``ValueError`` where a name is both a tensor and a
-    prefix.
+    prefix, or one that no module can have.
     """
     root = FromFile()
     made: dict[_Elements, torch.Tensor] = {}
@@ -34,6 +36,11 @@ def module_like(state: Mapping[str, Any]) -> nn.Module:
         if not isinstance(value, torch.Tensor):
             continue
         *path, last = name.split(".")
+        if last in _TAKEN:
+            raise ValueError(
+                f"{name!r} cannot be the name of a tensor in a module, which keeps {last!r} for "
+                "itself: give build="
+            )
         owner: nn.Module = root
         for part in path:
             if part in owner._parameters or part in owner._buffers:
