@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.damage import Marks, damaged, describe, watched
 from pytest_ckptload.finding import Finding, Verdict
+from pytest_ckptload.given import broken_record, state_in, verified
 from pytest_ckptload.lifetime import after_changing, after_deleting
 from pytest_ckptload.loader import Loader, Save
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
@@ -31,6 +32,7 @@ from pytest_ckptload.rules.facts import Reference, same_entry
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
 from pytest_ckptload.training import train
+from pytest_ckptload.zoo.from_state import module_like
 from pytest_ckptload.zoo.structure import Structure
 
 if TYPE_CHECKING:
@@ -67,13 +69,17 @@ class _Sample:
     case: Case = field(default_factory=Case)
     given: bool = False
 
-    def bytes(self) -> object:
-        """What must not change: a given file's size and times, a written one's every byte."""
+    def bytes(self, *, verified: bool = False) -> object:
+        """What must not change: a written file's every byte, of a given one its size and times, and
+        its checksums, where they are not ``verified`` already.
+        """
         if not self.path.exists():
             return None
         if self.given:
             status = self.path.stat()
-            return status.st_size, status.st_mtime_ns
+            with stage("reading"):
+                broken = None if verified else broken_record(self.path)
+            return status.st_size, status.st_mtime_ns, broken
         if self.path.is_file():
             return self.path.read_bytes()
         return {p: p.read_bytes() for p in sorted(self.path.rglob("*")) if p.is_file()}
@@ -128,16 +134,22 @@ def _consistent(state: dict[str, Any], subject: Subject) -> dict[str, Any]:
 
 
 def examine_file(
-    path: Path, loader: Loader, device: torch.device, demands: Demands, subject: Subject
+    path: Path, loader: Loader, device: torch.device, demands: Demands, subject: Subject | None
 ) -> Verdict:
     """Every finding of ``loader`` on a given file, which is only read.
 
-    Nothing is trained: a loader that maps the file shared would have it written to.
+    Without a ``subject`` the module is made from the file. Nothing is trained: a loader that maps
+    the file shared would have it written to.
     """
     with preserved():
         with stage("reading"):
-            sample = _Sample(path, state_dict_in(_read(path, mapped=True)), given=True)
-        return _Examination(subject, loader, device, demands, sample).run()
+            note = verified(path)
+            state = state_in(path)
+            held = Subject(lambda: module_like(state)) if subject is None else subject
+            held.fresh  # noqa: B018  (what is wrong with the names shows here)
+        sample = _Sample(path, state, given=True)
+        verdict = _Examination(held, loader, device, demands, sample).run()
+        return replace(verdict, notes=(note,))
 
 
 def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
@@ -151,11 +163,9 @@ def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
         )
 
 
-def _read(path: Path, *, mapped: bool) -> Any:
-    """What the file holds, on the CPU, ``mapped`` where it can be."""
-    with path.open("rb") as file:
-        mapped &= file.read(2) == b"PK"
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+def _read(path: Path) -> Any:
+    """What the file holds, on the CPU, read as the eager recipe reads it."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
 
 
 @dataclass
@@ -174,7 +184,7 @@ class _Examination:
     def run(self) -> Verdict:
         with quiet():
             expect, reference = self._refer()
-        written = self.sample.bytes()
+        written = self.sample.bytes(verified=True)
         with self._watched() as marks:
             loaded, error = self._load()
             ending = Attempt(
@@ -196,7 +206,7 @@ class _Examination:
             values = self.sample.values
             if self.sample.case.checkpoint.damage is not None:
                 # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
-                values = state_dict_in(_read(self.sample.path, mapped=False))
+                values = state_dict_in(_read(self.sample.path))
             held = reference_of(reference, values, self.subject, self.demands)
             with quiet():
                 with stage("observation"):

@@ -16,12 +16,12 @@ from torch import nn
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Demands, examine, examine_file, examine_loaded
 from pytest_ckptload.finding import CheckpointMismatch
+from pytest_ckptload.given import checked_path
 from pytest_ckptload.inputs import (
     check_consistent,
     check_features,
     check_loader,
     check_names,
-    file_subject,
     user_subject,
 )
 from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer, Save, loader_name
@@ -127,11 +127,11 @@ class Checker:
             left_out if save is None else (*left_out, *_names_of("checkpoint")),
         )
         if checkpoint is not None:
-            path, held = file_subject(checkpoint, subject)
+            path = checked_path(checkpoint)
             target.examine = lambda case, device, _: examine_file(
-                path, loader, device, demands, held
+                path, loader, device, demands, subject
             )
-            target.subject, target.subject_name, target.fixed = held, path.name, [Case()]
+            target.subject_name, target.fixed = path.name, [Case()]
         elif save is None and reference is None:
             target.quote = lambda found, device: script(
                 found.case, found.findings, loader, dtype=dtype, build=build, device=device

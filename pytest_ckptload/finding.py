@@ -49,13 +49,14 @@ class Verdict:
 
     ``judged`` says that there was a reference to compare with, or a promise to hold the loader to,
     ``refused`` is the error with which the reference refused a file that is no damage of ours.
-    ``died`` says that the process died that examined it.
+    ``died`` says that the process died that examined it, ``notes`` what else there is to say.
     """
 
     findings: tuple[Finding, ...] = ()
     judged: bool = False
     refused: str | None = None
     died: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class CheckpointMismatch(AssertionError):

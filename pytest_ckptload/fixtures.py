@@ -173,7 +173,10 @@ def _options(config: pytest.Config) -> list[str]:
 
 
 def _record(item: pytest.Item, report: Any) -> None:
-    """Keep the advice for the summary. User properties go through xdist and into JUnit files."""
+    """Keep advice and notes for the summary: user properties go through xdist and into JUnit."""
+    for note in report.notes:
+        if ("ckptload_note", note) not in item.user_properties:
+            item.user_properties.append(("ckptload_note", note))
     for finding in report.advice:
         line = f"{report.loader}: {finding}"
         if ("ckptload_advice", line) not in item.user_properties:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import zipfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.loader import Build, Save, loader_name
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import same_bits
-from pytest_ckptload.recipes.eager import state_dict_in
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo import FEATURES
-from pytest_ckptload.zoo.from_state import module_like
 from pytest_ckptload.zoo.structure import structure_of
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
@@ -34,7 +31,6 @@ __all__ = [
     "check_features",
     "check_loader",
     "check_names",
-    "file_subject",
     "given_case",
     "imported",
     "user_subject",
@@ -176,56 +172,6 @@ def _check_alike(first: nn.Module, second: nn.Module, name: str) -> None:
                 "or a "
                 "fixed seed"
             )
-
-
-def file_subject(checkpoint: str | Path, subject: Subject | None) -> tuple[Path, Subject]:
-    """The path of a given checkpoint, and its subject: the given one, or one made from the file.
-
-    Raises ``ValueError`` (``FileNotFoundError``, ``PermissionError``) for what is no checkpoint.
-    """
-    path = Path(checkpoint).absolute()
-    if not path.exists():
-        raise FileNotFoundError(f"checkpoint={str(checkpoint)!r} does not exist")
-    if not path.is_file():
-        raise ValueError(f"checkpoint={str(checkpoint)!r} is not a file")
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except PermissionError:
-        raise PermissionError(f"checkpoint={str(checkpoint)!r} cannot be read") from None
-    if not start:
-        raise ValueError(f"checkpoint={str(checkpoint)!r} is empty")
-    _check_archive(path, start)
-    try:
-        mapped = start[:2] == b"PK"
-        state = state_dict_in(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"checkpoint={str(checkpoint)!r} is not a checkpoint that "
-            "torch.load(weights_only=True) "
-            f"reads: {reason[:200]}"
-        ) from None
-    return path, subject if subject is not None else Subject(lambda: module_like(state))
-
-
-def _check_archive(path: Path, start: bytes) -> None:
-    """Raises ``ValueError`` where a record of a zip archive does not have its checksum: torch
-    checks none.
-    """
-    if start[:2] != b"PK":
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-        raise ValueError(f"checkpoint={str(path)!r} is a damaged zip archive: {error}") from None
-    if broken is not None:
-        raise ValueError(
-            f"checkpoint={str(path)!r} is damaged: its record {broken!r} does not have the "
-            "checksum "
-            "that was written with it"
-        )
 
 
 def given_case(text: str, folder: Path) -> Case:

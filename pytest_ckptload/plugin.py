@@ -125,14 +125,15 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    advice = dict.fromkeys(
-        text
-        for outcome in ("passed", "failed", "xfailed")
-        for report in terminalreporter.getreports(outcome)
-        for name, text in report.user_properties
-        if name == "ckptload_advice"
-    )
-    if advice:
-        terminalreporter.section("ckptload: advice")
-        for text in advice:
+    for title in ("note", "advice"):
+        lines = dict.fromkeys(
+            text
+            for outcome in ("passed", "failed", "xfailed")
+            for report in terminalreporter.getreports(outcome)
+            for name, text in report.user_properties
+            if name == f"ckptload_{title}"
+        )
+        if lines:
+            terminalreporter.section(f"ckptload: {title}")
+        for text in lines:
             terminalreporter.line(text)

@@ -58,7 +58,7 @@ class Report:
     ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
     because the reference itself refused them, ``features`` how often each was in one. ``advice``
     holds one finding for each rule that advises; ``allowed`` the reasons of allowances that were
-    used.
+    used; ``notes`` say what was verified of a given file.
     """
 
     loader: str
@@ -68,6 +68,7 @@ class Report:
     features: dict[str, int] = field(default_factory=dict)
     advice: tuple[Finding, ...] = ()
     allowed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def add(self, device: str, outcome: Outcome) -> None:
         """Count in what was seen on one device."""
@@ -79,6 +80,7 @@ class Report:
         known = {finding.code for finding in self.advice}
         self.advice += tuple(f for code, f in outcome.advice.items() if code not in known)
         self.allowed.update(outcome.allowed)
+        self.notes = tuple(dict.fromkeys((*self.notes, *outcome.notes)))
 
 
 @dataclass
@@ -173,7 +175,11 @@ class Runner:
             lambda case: target.examine(case, device, where),
             defaults.isolation,
             device,
-            Limits(defaults.timeout, defaults.memory, roomy=target.subject is not None),
+            Limits(
+                defaults.timeout,
+                defaults.memory,
+                roomy=target.subject is not None or target.fixed is not None,
+            ),
             where,
         )
 

@@ -64,7 +64,7 @@ class Outcome:
     allowances that were used, by code. ``judged`` counts the cases that could be judged,
     ``refused`` holds the reference's errors for files that it refused, which were not judged.
     ``deaths`` counts the cases that the loader brought its process down with, ``cut`` says that the
-    search ended early because of them.
+    search ended early because of them. ``notes`` are what verdicts had to say besides.
     """
 
     examples: int = 0
@@ -78,6 +78,7 @@ class Outcome:
     refused: list[str] = field(default_factory=list)
     deaths: int = 0
     cut: bool = False
+    notes: dict[str, None] = field(default_factory=dict)
 
 
 def search(
@@ -107,6 +108,7 @@ def search(
         kept = []
         verdict = examine(case)
         outcome.judged += verdict.judged
+        outcome.notes.update(dict.fromkeys(verdict.notes))
         if verdict.refused is not None:
             outcome.refused.append(verdict.refused)
         for finding in verdict.findings:
