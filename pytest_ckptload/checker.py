@@ -113,8 +113,13 @@ def examine(
                 reference_module = subject.build()
                 reference_module.load_state_dict(state, assign=False)
                 demands.save(reference_module, path)
-        sample = _Sample(path, state, case)
         damage = case.checkpoint.damage
+        if damage is not None:
+            # As deep as paths in it may climb: what they lead to is in this folder still.
+            deep = empty.joinpath(*"abc")
+            deep.mkdir(parents=True)
+            path = path.rename(deep / path.name)
+        sample = _Sample(path, state, case)
         with nullcontext() if damage is None else damaged(path, damage):
             return _Examination(subject, loader, device, demands, sample, reference_module).run()
 

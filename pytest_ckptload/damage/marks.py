@@ -6,6 +6,7 @@ Apart from the files because it looks at the machine afterwards, and cleans up.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -60,7 +61,10 @@ class Marks:
 def _near(folder: Path) -> dict[Path, None]:
     """Where a path that climbs out of a likely folder ends."""
     temporary = Path(tempfile.gettempdir())
-    near = [*islice((folder, *folder.parents), _LEVELS + 1), temporary, temporary.parent]
+    near = [
+        *islice((folder, *folder.parents), _LEVELS + 1),
+        *islice((temporary, *temporary.parents), _LEVELS + 1),
+    ]
     with suppress(FileNotFoundError):  # the working folder was deleted
         here = Path.cwd()
         near += islice((here, *here.parents), _LEVELS + 1)
@@ -69,7 +73,16 @@ def _near(folder: Path) -> dict[Path, None]:
 
 @contextmanager
 def watched(path: Path) -> Iterator[Marks]:
-    """Watch for what a file's content does to the process while it is loaded from ``path``."""
+    """Watch for what a file's content does to the process while it is loaded from ``path``.
+
+    Temporary files go into a folder beside it, deep enough that what climbs out of them is met here
+    and nowhere else: other processes watch, too.
+    """
+    with _temporary_in(path.absolute().parent):
+        yield from _watched(path)
+
+
+def _watched(path: Path) -> Iterator[Marks]:
     marks = Marks(path)
     mark, module = os.environ.get(MARK), sys.modules.pop(IMPORTED, None)
     os.environ[MARK] = str(marks.mark)
@@ -84,3 +97,20 @@ def watched(path: Path) -> Iterator[Marks]:
         if module is not None:
             sys.modules[IMPORTED] = module
         marks.remove()
+
+
+@contextmanager
+def _temporary_in(folder: Path) -> Iterator[None]:
+    deep = folder.joinpath("temporary", *"ab")
+    deep.mkdir(parents=True, exist_ok=True)
+    directory, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(deep)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = directory
+        if variable is None:
+            os.environ.pop("TMPDIR", None)
+        else:
+            os.environ["TMPDIR"] = variable
+        shutil.rmtree(folder / "temporary", ignore_errors=True)
