@@ -229,7 +229,7 @@ class _Examination:
 
     def _outlive(self, loaded: nn.Module) -> None:
         """Destroy the file, last of all, and see what becomes of the module."""
-        held = self.sample.path.with_name("held")
+        held = self.sample.path.with_name(f"held-{self.sample.path.name}")
         with stage("lifetime"), quiet():
             self.findings += judge(after_deleting(loaded, self.sample.path, held))
             if "detached" in self.demands.promises:

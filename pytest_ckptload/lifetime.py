@@ -35,21 +35,21 @@ Values = dict[str, torch.Tensor]
 def after_deleting(module: nn.Module, path: Path, held: Path) -> Lifetime:
     """What is left of ``module`` when its checkpoint is gone, and another in its place.
 
-    The checkpoint itself goes on in the folder ``held``, for ``after_changing``.
+    The checkpoint itself goes on as ``held``, for ``after_changing``.
     """
     before = _values(module)
-    held.mkdir()
-    path.rename(held / path.name)
-    for file in _files(held / path.name):
-        place = path.parent / file.relative_to(held)
-        place.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(held)
+    for file in _files(held):
+        place = path / file.relative_to(held)
+        if held.is_dir():
+            place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(bytes(file.stat().st_size))
     changed, error = _unlike(module, before)
     return Lifetime("deleted and replaced", changed, error)
 
 
 def after_changing(module: nn.Module, held: Path) -> Iterator[Lifetime]:
-    """What is left of ``module`` when its checkpoint, in ``held``, is saved over and truncated.
+    """What is left of ``module`` when its checkpoint, ``held``, is saved over and truncated.
 
     Nothing where the system has no fork.
     """
