@@ -34,11 +34,16 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def folder(given: Path | None = None) -> Iterator[Path]:
-    """A fresh folder, gone afterwards; or the given one, emptied afterwards."""
+    """A fresh folder, gone afterwards; or the given one, emptied afterwards.
+
+    Raises ``ValueError`` where the given one holds anything: it is not ours to empty.
+    """
     if given is None:
         with tempfile.TemporaryDirectory(prefix="ckptload-", ignore_cleanup_errors=True) as name:
             yield Path(name)
         return
+    if left := next(given.iterdir(), None):
+        raise ValueError(f"{given} is not empty, and would be emptied: it holds {left.name}")
     try:
         yield given
     finally:
@@ -46,7 +51,7 @@ def folder(given: Path | None = None) -> Iterator[Path]:
 
 
 def emptied(folder: Path) -> None:
-    """Delete all that is in a folder.
+    """Delete all that is in a folder that was made for cases alone.
 
     Unlinked, never written over: a module of the last case may still be mapped to its file.
     """

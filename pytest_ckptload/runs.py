@@ -16,7 +16,6 @@ import torch
 from pytest_ckptload import devices as device_names
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
-from pytest_ckptload.loads import folder
 from pytest_ckptload.report.text import failure_text, replay_command
 from pytest_ckptload.search import Budget, Found, Outcome, search
 from pytest_ckptload.strategies import cases, covering
@@ -164,23 +163,19 @@ class Runner:
             fixed = list(covering(**chosen))
             random = cases(**chosen) if budget.max_examples != 0 else None
         strict = self.defaults.strict
-        with folder() as where, self._isolated(target, device, where) as examine:
+        with self._isolated(target, device) as examine:
             return search(examine, fixed, random, budget, target.allow, strict)
 
     def _isolated(
-        self, target: Target, device: torch.device, where: Path
+        self, target: Target, device: torch.device
     ) -> AbstractContextManager[Callable[[Case], Verdict]]:
         defaults = self.defaults
+        roomy = target.subject is not None or target.fixed is not None
         return isolated(
-            lambda case: target.examine(case, device, where),
+            lambda case, where: target.examine(case, device, where),
             defaults.isolation,
             device,
-            Limits(
-                defaults.timeout,
-                defaults.memory,
-                roomy=target.subject is not None or target.fixed is not None,
-            ),
-            where,
+            Limits(defaults.timeout, defaults.memory, roomy=roomy),
         )
 
     def _mismatch(

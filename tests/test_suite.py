@@ -6,9 +6,11 @@ import importlib.metadata
 import re
 
 import pytest
+import torch
 
 from pytest_ckptload.case import Case, ModuleSpec
-from pytest_ckptload.recipes import RECIPES, RESUMERS
+from pytest_ckptload.checker import Demands, examine
+from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_meta_assign
 from pytest_ckptload.suite.divergences import DIVERGENCES, Divergence, divergences_of
 from pytest_ckptload.suite.plan import groups, resume_groups, subjects
 from pytest_ckptload.zoo import FEATURES
@@ -280,3 +282,10 @@ def test_a_users_loader_gets_no_leave():
     chosen = subjects({"ours": RECIPES["mmap_meta_assign"]}, recipes=True, torch_version="2.13.0")
     assert {s.name: bool(s.known) for s in chosen}["ours"] is False
     assert {s.name: bool(s.known) for s in chosen}["mmap_meta_assign"] is True
+
+
+def test_a_tie_that_another_feature_brought_along_is_known_too():
+    case = Case(ModuleSpec("TwoNames", {"size": 2}), features=("dtype-drift",))
+    (finding,) = examine(case, mmap_meta_assign, torch.device("cpu"), Demands()).findings
+    known = divergences_of("mmap_meta_assign", torch.__version__)
+    assert any(line.covers(finding, case) for line in known)

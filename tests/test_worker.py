@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from pytest_ckptload.case import Case, ModuleSpec
+from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.faults.loaders import saves_over_what_it_maps
 from pytest_ckptload.finding import CheckpointMismatch, Verdict
@@ -221,26 +222,27 @@ def test_a_script_shows_the_death(tmp_path):
 # --- replaced, and none the worse
 
 
-def test_a_worker_is_replaced_and_the_folder_emptied(tmp_path):
-    def examine(case):
-        (tmp_path / f"{case.seed}").write_text("left")
+def test_a_worker_is_replaced_and_its_folder_emptied(tmp_path):
+    def examine(case, where):
+        (where / f"{case.seed}").write_text("left")
+        (tmp_path / "where").write_text(str(where))
         if case.seed == 1:
             os.abort()
         return Verdict(judged=True, refused=str(os.getpid()))
 
-    with isolated(examine, "worker", CPU, Limits(), tmp_path) as asked:
+    with isolated(examine, "worker", CPU, Limits()) as asked:
         first, again = asked(Case(seed=0)).refused, asked(Case(seed=2)).refused
         assert first == again != str(os.getpid())
         assert asked(Case(seed=1)).died
-        assert not list(tmp_path.iterdir())
+        assert not list(Path((tmp_path / "where").read_text()).iterdir())
         assert asked(Case(seed=3)).refused not in (first, None)
 
 
 def test_an_error_of_the_examination_is_raised_here_with_its_traceback(tmp_path):
-    def examine(case):
+    def examine(case, where):
         raise LookupError("in the examination")
 
-    with isolated(examine, "worker", CPU, Limits(), tmp_path) as asked:
+    with isolated(examine, "worker", CPU, Limits()) as asked:
         with pytest.raises(LookupError, match="in the examination") as caught:
             asked(Case())
         assert "in examine" in str(caught.value.__cause__)
@@ -250,11 +252,11 @@ def test_an_error_that_cannot_be_sent_is_described(tmp_path):
     class Local(Exception):
         pass
 
-    def examine(case):
+    def examine(case, where):
         raise Local("of a class that nobody can import")
 
     with (
-        isolated(examine, "worker", CPU, Limits(), tmp_path) as asked,
+        isolated(examine, "worker", CPU, Limits()) as asked,
         pytest.raises(RuntimeError, match="Local: of a class that nobody can import"),
     ):
         asked(Case())
@@ -290,14 +292,29 @@ def test_work_of_torchs_that_one_worker_imported_is_there_in_the_next():
     sys.modules.pop(name, None)
     found = []
 
-    def examine(case):
+    def examine(case, where):
         found.append(name in sys.modules)
         __import__(name)
         return Verdict(judged=found[0])
 
     for known in (False, True):
-        with isolated(examine, "worker", CPU, Limits(), Path()) as asked:
+        with isolated(examine, "worker", CPU, Limits()) as asked:
             assert asked(Case()).judged is known
+
+
+def test_no_folder_is_emptied_that_was_not_empty(tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(ValueError, match="is not empty, and would be emptied: it holds precious"):
+        examine(Case(LINEAR), eager, CPU, Demands(), where=tmp_path)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_death_deletes_nothing_of_the_users(tmp_path, monkeypatch):
+    (tmp_path / "precious").touch()
+    monkeypatch.chdir(tmp_path)
+    for isolation in ("worker", "auto"):
+        findings(aborts, isolation=isolation)
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
 
 
 # --- what a loader does to its process

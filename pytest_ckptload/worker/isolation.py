@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Verdict
+from pytest_ckptload.loads import emptied, folder
 from pytest_ckptload.worker.limits import Limits
 from pytest_ckptload.worker.parent import Worker
 
@@ -41,21 +43,23 @@ def in_worker(mode: str, device: torch.device) -> bool:
 
 @contextmanager
 def isolated(
-    examine: Callable[[Case], Verdict],
-    mode: str,
-    device: torch.device,
-    limits: Limits,
-    where: Path,
+    examine: Callable[[Case, Path], Verdict], mode: str, device: torch.device, limits: Limits
 ) -> Iterator[Callable[[Case], Verdict]]:
     """``examine``, run in a worker where ``mode`` says so.
 
-    ``where`` is the folder that ``examine`` writes to, to be emptied where a worker dies.
+    It is given a folder to write to, which is made here: where a worker dies all in it is deleted.
     """
-    if not in_worker(mode, device):
-        yield examine
-        return
-    worker = Worker(examine, limits, where)
-    try:
-        yield worker.examine
-    finally:
-        worker.close()
+    with folder() as where:
+        work = partial(_in, where, examine)
+        if not in_worker(mode, device):
+            yield work
+            return
+        worker = Worker(work, limits, lambda: emptied(where))
+        try:
+            yield worker.examine
+        finally:
+            worker.close()
+
+
+def _in(where: Path, examine: Callable[[Case, Path], Verdict], case: Case) -> Verdict:
+    return examine(case, where)

@@ -7,11 +7,9 @@ that follow, and replaced when it is gone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Verdict
-from pytest_ckptload.loads import emptied
 from pytest_ckptload.progress import Board
 from pytest_ckptload.rules import Ending, judge
 from pytest_ckptload.worker.limits import Limits
@@ -26,13 +24,18 @@ __all__ = ["Worker"]
 class Worker:
     """Examines cases in a child process, forked with all that ``examine`` refers to.
 
-    ``where`` is the folder that ``examine`` writes to.
+    ``clean`` takes away what a process that died left behind.
     """
 
-    def __init__(self, examine: Callable[[Case], Verdict], limits: Limits, where: Path) -> None:
+    def __init__(
+        self,
+        examine: Callable[[Case], Verdict],
+        limits: Limits,
+        clean: Callable[[], None],
+    ) -> None:
         self._work = examine
         self._limits = limits
-        self._where = where
+        self._clean = clean
         self._board = Board.shared()
         self._process: Process | None = None
 
@@ -50,7 +53,7 @@ class Worker:
             self._process = None
             if ending.seconds is not None:
                 self._limits = self._limits.after_a_hang()
-            emptied(self._where)
+            self._clean()
             return _verdict(ending)
         except KeyboardInterrupt:
             self._process.kill()

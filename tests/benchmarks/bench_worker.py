@@ -54,7 +54,7 @@ def test_start_and_end(benchmark, tmp_path):
     starts, ends = [], []
     for _ in range(30):
         start = time.perf_counter()
-        with isolated(lambda case: Verdict(), "worker", CPU, Limits(), tmp_path) as examine:
+        with isolated(lambda case, where: Verdict(), "worker", CPU, Limits()) as examine:
             examine(Case())
             first = time.perf_counter()
         starts.append(first - start)
@@ -69,13 +69,13 @@ def test_start_and_end(benchmark, tmp_path):
 def test_replacing_a_dead_one(benchmark, tmp_path):
     """From the case that kills a worker to the verdict of the next on another case."""
 
-    def examine(case):
+    def examine(case, where):
         if case.seed:
             os.abort()
         return Verdict()
 
     took = []
-    with isolated(examine, "worker", CPU, Limits(), tmp_path) as asked:
+    with isolated(examine, "worker", CPU, Limits()) as asked:
         for _ in range(30):
             asked(Case())
             start = time.perf_counter()

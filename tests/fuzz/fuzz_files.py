@@ -31,7 +31,6 @@ from pytest_ckptload.case import ModuleSpec
 from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.finding import Verdict
 from pytest_ckptload.given import state_in, verified
-from pytest_ckptload.loads import folder
 from pytest_ckptload.recipes import RECIPES, mmap_stream
 from pytest_ckptload.worker import Limits, isolated
 
@@ -146,48 +145,48 @@ def work(case: data.Case, where: Path, name: str, watch: Watch) -> Verdict:
     return Verdict(verdict.findings, refused="; ".join(problems) or None, notes=accepted)
 
 
+def fuzzed(name: str, files: int, seed: int, watch: Watch, counts: collections.Counter[str]):
+    """Examine so many files with one recipe; yields what must not be."""
+
+    def examined(case, where):
+        return work(case, where, name, watch)
+
+    limits = Limits(seconds=20, memory=2 * 10**9)
+    with isolated(examined, "auto", CPU, limits) as ask:
+        for number in range(files):
+            key = seed * 1_000_003 + number
+            damage = data.Damage(RANDOM, key + 0.5)
+            verdict = ask(
+                data.Case(MODULES[number % len(MODULES)], data.CheckpointSpec(damage=damage))
+            )
+            counts["files"] += 1
+            counts["died"] += verdict.died
+            counts["accepted"] += bool(verdict.notes)
+            counts.update(f.code for f in verdict.findings[:1])
+            if verdict.refused is not None or verdict.died:
+                yield f"{name} {key}: {verdict.refused or verdict.findings[0]}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipes", default=",".join(RECIPES))
     options = parser.parse_args()
-    torch.empty(1, device="meta").normal_()
-    damages.DAMAGES = {  # type: ignore[misc]
-        **damages.DAMAGES,
-        RANDOM: damages.Kind("fuzzed", mutated),
-    }
     names = options.recipes.split(",")
+    torch.empty(1, device="meta").normal_()
+    damages.DAMAGES = {**damages.DAMAGES, RANDOM: damages.Kind("fuzzed", mutated)}
     counts: collections.Counter[str] = collections.Counter()
     problems: list[str] = []
-    outside = set(Path.cwd().iterdir())
-    start = time.monotonic()
+    outside, start = set(Path.cwd().iterdir()), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         tempfile.tempdir = scratch
         watch = Watch(Path(scratch))
         for name in names:
-            with folder() as where:
-
-                def examined(case, name=name, where=where):
-                    return work(case, where, name, watch)
-
-                limits = Limits(seconds=20, memory=2 * 10**9)
-                with isolated(examined, "auto", CPU, limits, where) as ask:
-                    for number in range(options.files // len(names)):
-                        key = options.seed * 1_000_003 + number
-                        case = data.Case(
-                            MODULES[number % len(MODULES)],
-                            data.CheckpointSpec(damage=data.Damage(RANDOM, key + 0.5)),
-                        )
-                        verdict = ask(case)
-                        counts["files"] += 1
-                        counts["died"] += verdict.died
-                        counts["accepted"] += bool(verdict.notes)
-                        counts.update(f.code for f in verdict.findings[:1])
-                        if verdict.refused is not None or verdict.died:
-                            told = verdict.refused or str(verdict.findings[0])
-                            problems.append(f"{name} {key}: {told}")
-                            print(problems[-1], flush=True)
+            files = options.files // len(names)
+            for problem in fuzzed(name, files, options.seed, watch, counts):
+                print(problem, flush=True)
+                problems.append(problem)
     if set(Path.cwd().iterdir()) != outside or os.path.lexists("/ckptload-climbed-out"):
         problems.append("a file was left outside of the temporary folder")
     print(f"{dict(counts)} in {time.monotonic() - start:.0f} s, {len(problems)} problems")
