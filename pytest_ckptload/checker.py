@@ -24,6 +24,7 @@ from pytest_ckptload.lifetime import after_changing, after_deleting
 from pytest_ckptload.loader import Loader, Save
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
+from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
@@ -209,7 +210,7 @@ class _Examination:
         trained = after
         if reference is not None and isinstance(loaded, nn.Module):
             values = self.sample.values
-            if self.sample.case.checkpoint.damage is not None:
+            if self.sample.case.checkpoint.damage is not None and after is not None:
                 # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
                 values = state_dict_in(_read(self.sample.path))
             held = reference_of(reference, values, self.subject, self.demands)
@@ -222,10 +223,14 @@ class _Examination:
                         self.findings += train(actual, held.eager, accused(self.findings))
                     trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
-        if reference is not None and isinstance(loaded, nn.Module) and not self.sample.given:
+        if isinstance(loaded, nn.Module) and reference is not None and self._ours(trained):
             self._outlive(loaded)
         judged = reference is not None or (expect == "damage" and "robust" in self.demands.promises)
         return Verdict(tuple(self.findings), judged, self.refused)
+
+    def _ours(self, left: object) -> bool:
+        """Whether the file may be destroyed, and is there yet."""
+        return not self.sample.given and left is not None
 
     def _outlive(self, loaded: nn.Module) -> None:
         """Destroy the file, last of all, and see what becomes of the module."""
@@ -250,7 +255,8 @@ class _Examination:
             module, error = self._attempt_eager(strict=False)
             if module is not None:
                 return "mismatch", module
-        self.refused = f"{type(error).__name__}: {error}"
+        assert error is not None
+        self.refused = described(error)
         return "refusal", None
 
     def _attempt_eager(self, *, strict: bool) -> tuple[nn.Module | None, BaseException | None]:

@@ -23,6 +23,7 @@ from torch import nn
 
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import plain, same_bits
+from pytest_ckptload.printable import described
 from pytest_ckptload.rules import Lifetime
 
 __all__ = ["after_changing", "after_deleting"]
@@ -92,7 +93,7 @@ def _unlike(module: nn.Module, before: Values) -> tuple[tuple[str, ...], str | N
             if name not in places or not _same(places[name].tensor, value)
         ]
     except Exception as error:
-        return (), f"{type(error).__name__}: {error}"
+        return (), described(error)
     return tuple(changed), None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -85,13 +86,21 @@ def attempt(
     try:
         with stage(part), preserved(), undisturbed(), poisoned(fill=fill):
             return load(), None
-    except (KeyboardInterrupt, GeneratorExit):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if type(error).__module__.startswith(("_pytest.", "hypothesis.")):
+        if _of_a_runner(error):
             raise
         return None, error
     finally:
         if os.getpid() != here:
             # A copy that the loader forked: there is one examination, and it is not this one.
             os._exit(0)
+
+
+def _of_a_runner(error: BaseException) -> bool:
+    """Whether pytest or Hypothesis raised it: a skip, say, or an assumption that does not hold."""
+    outcomes = sys.modules.get("_pytest.outcomes")
+    if outcomes is not None and isinstance(error, outcomes.OutcomeException):
+        return True
+    return type(error).__module__.startswith(("_pytest.", "hypothesis."))

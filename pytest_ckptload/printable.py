@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["printable"]
+__all__ = ["described", "printable"]
 
 _MOST = 200
 _LONG_WORD = re.compile(rf"\S{{{_MOST + 1},}}")
@@ -20,6 +20,15 @@ def printable(text: str) -> str:
     """
     safe = "".join(c if c.isprintable() else _escaped(c) for c in text)
     return _LONG_WORD.sub(_shortened, safe)
+
+
+def described(error: BaseException) -> str:
+    """The type of an error and what it says, which may fail in itself."""
+    try:
+        text = str(error)
+    except Exception:
+        return f"{type(error).__name__}, which cannot say what it is"
+    return f"{type(error).__name__}: {text}"
 
 
 def _shortened(word: re.Match[str]) -> str:

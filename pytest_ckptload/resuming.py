@@ -20,6 +20,7 @@ from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.rules import Attempt, FileFacts, Training, judge
@@ -105,12 +106,12 @@ def _examine(
 ) -> list[Finding]:
     with quiet(), stage("reference"):
         eager_module, eager_optimizer = eager_resume(subject.build, make_optimizer, path, device)
-    before = path.read_bytes()
+    before = _bytes(path)
     returned, error = attempt(
         lambda: resume(subject.build, make_optimizer, path, device), fill=subject.fillable
     )
     findings = judge(Attempt("load", frozenset(), error, _unfit(returned, error)))
-    after = trained = path.read_bytes()
+    after = trained = _bytes(path)
     if error is None and not findings:
         module, optimizer = returned
         reference = reference_of(eager_module, payload["model"], subject, Demands())
@@ -120,8 +121,12 @@ def _examine(
             findings += _judge_optimizer(
                 module, optimizer, eager_module, eager_optimizer, accused(findings)
             )
-        trained = path.read_bytes()
+        trained = _bytes(path)
     return findings + judge(FileFacts(before, after, trained))
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _unfit(returned: Any, error: BaseException | None) -> str | None:
@@ -170,7 +175,7 @@ def _judge_optimizer(
     try:
         optimizer.step()
     except Exception as error:
-        stepped.error = f"{type(error).__name__}: {error}"
+        stepped.error = described(error)
     else:
         stepped.steps = unlike_after(actual, eager, exempt)
     return judge(stepped)

@@ -6,6 +6,8 @@ were made for the purpose.
 
 from __future__ import annotations
 
+import functools
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 
@@ -16,9 +18,10 @@ from pytest_ckptload.contents import fill
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.tensors import plain, same_bits
+from pytest_ckptload.printable import described
 from pytest_ckptload.rules import Training, judge
 
-__all__ = ["gradients", "names_of_slots", "steppable", "train", "unlike_after"]
+__all__ = ["gradients", "names_of_slots", "prepare", "steppable", "train", "unlike_after"]
 
 # What plain SGD can step on every build of torch.
 _STEPPED = {
@@ -29,6 +32,16 @@ _STEPPED = {
     torch.complex64,
     torch.complex128,
 }
+
+
+@functools.cache
+def prepare() -> None:
+    """Have torch import what the first optimizer of a process needs, which takes a second."""
+    tensor = nn.Parameter(torch.zeros(1, device="cpu"))
+    tensor.grad = torch.zeros(1, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.optim.SGD([tensor], lr=0.0).step()
 
 
 def steppable(tensor: torch.Tensor, *, meta: bool = False) -> bool:
@@ -172,5 +185,5 @@ def _step(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> str | None:
     try:
         torch.optim.SGD(tensors, lr=0.5, foreach=False).step()
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return described(error)
     return None

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -249,10 +250,10 @@ def test_an_error_of_the_examination_is_raised_here_with_its_traceback(tmp_path)
 
 
 def test_an_error_that_cannot_be_sent_is_described(tmp_path):
-    class Local(Exception):
-        pass
-
     def examine(case, where):
+        class Local(Exception):
+            pass
+
         raise Local("of a class that nobody can import")
 
     with (
@@ -490,6 +491,7 @@ def board(stage, **figures):
         (Limits().after_a_hang(), board("load", slowest=0.5), 10),
         (Limits(0.5).after_a_hang(), board("load", slowest=0.001), 0.5),
         (Limits().after_a_hang(), board("load", slowest=10.0), 30),
+        (Limits(0.5).after_a_hang(), board("training", slowest=0.001), 30),
     ],
 )
 def test_how_long_a_load_may_take(limits, what, seconds):
@@ -515,3 +517,113 @@ def test_mapped_pages_are_not_held(tmp_path):
         assert mapped[:: mmap.PAGESIZE].count(b"x") > 10_000
         assert resident(os.getpid()) - before < 10_000_000
     assert resident(2**22 + 1) is None
+
+
+# --- fair to loaders that do it differently
+
+
+def test_what_the_plugin_itself_imports_is_no_hang():
+    """An optimizer's first use in a process imports for a second or two: not the loader's time."""
+    code = (
+        "from pytest_ckptload.checks import Checker, Defaults\n"
+        "from pytest_ckptload.recipes import eager\n"
+        "checker = Checker(Defaults(timeout=0.5, max_examples=0, isolation='worker'))\n"
+        "checker.check(eager, features=['frozen'])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.PIPE)
+
+
+def test_deprecations_are_seen():
+    def deprecated(build, path, device):
+        warnings.warn("of yesterday", DeprecationWarning, stacklevel=1)
+        return eager(build, path, device)
+
+    with pytest.deprecated_call(match="of yesterday"):
+        checker().check(deprecated, features=["scalar"])
+
+
+def test_classes_of_the_tests_own_arrive():
+    class Own(UserWarning):
+        pass
+
+    class Failure(BaseException):
+        pass
+
+    def warns(build, path, device):
+        warnings.warn("of its own class", Own, stacklevel=1)
+        return eager(build, path, device)
+
+    def save(module, path):
+        raise Failure("of its own class")
+
+    with pytest.warns(Own, match="of its own class"):
+        checker().check(warns, features=["scalar"])
+    with pytest.raises(Failure, match="of its own class"):
+        checker().check(warns, build=lambda: torch.nn.Linear(1, 1), save=save)
+
+
+def test_threads_may_be_asked_for():
+    torch.rand(10**6).exp().sum()
+
+    def threaded(build, path, device):
+        torch.set_num_threads(2)
+        torch.rand(10**6).exp().sum()
+        return eager(build, path, device)
+
+    assert checker(timeout=5).check(threaded, features=["scalar"]).examples
+
+
+@pytest.mark.parametrize("isolation", ["worker", "off"])
+def test_a_loader_may_skip_its_test(isolation):
+    def skips(build, path, device):
+        pytest.skip("no such format here")
+
+    with pytest.raises(pytest.skip.Exception, match="no such format here"):
+        checker(isolation=isolation).check(skips)
+
+
+@pytest.mark.parametrize("isolation", ["worker", "off"])
+def test_a_loader_that_deletes_its_file_is_told(isolation):
+    def deletes(build, path, device):
+        module = eager(build, path, device)
+        path.unlink()
+        return module
+
+    error = findings(deletes, isolation=isolation)
+    assert [f.code for f in error.findings] == ["CKPT701"]
+    assert "it was deleted, or moved away" in error.report
+
+    def resumes(build, make_optimizer, path, device):
+        resumed = eager_resume(build, make_optimizer, path, device)
+        path.unlink()
+        return resumed
+
+    with pytest.raises(CheckpointMismatch, match="CKPT701 file-changed"):
+        checker(isolation=isolation).check_resume(resumes, features=["frozen"])
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("error", [Mute, GeneratorExit, SystemExit, StopIteration])
+def test_any_error_is_an_error(error):
+    def raises(build, path, device):
+        raise error
+
+    (finding,) = findings(raises).findings
+    assert finding.code == "CKPT803"
+    assert error.__name__ in finding.evidence
+
+
+def test_a_worker_that_grew_is_replaced():
+    kept = []
+
+    def examine(case, where):
+        kept.append(bytearray(b"x" * 60_000_000))
+        return Verdict(judged=True, refused=str(os.getpid()))
+
+    with isolated(examine, "worker", CPU, Limits(memory=150_000_000)) as asked:
+        processes = [asked(Case(seed=n)).refused for n in range(9)]
+    assert 2 <= len(set(processes)) <= 5

@@ -20,7 +20,10 @@ __all__: list[str] = []
         "stepped the "
         "loaded module."
     ),
-    cause="The file is mapped with MAP_SHARED, so that writing to a tensor writes to the file.",
+    cause=(
+        "The file is mapped with MAP_SHARED, so that writing to a tensor writes to the file, or "
+        "the loader itself writes to it."
+    ),
     fix=(
         "Map privately, which is torch's default: "
         "`torch.serialization.set_default_mmap_options(mmap.MAP_PRIVATE)`, or copy on load."
@@ -28,7 +31,9 @@ __all__: list[str] = []
     references=("pytorch/rl#3966", "bghira/SimpleTuner#2714"),
 )
 def file_changed(facts: FileFacts) -> Iterator[Broken]:
-    if facts.loaded != facts.written:
+    if facts.loaded is None and facts.written is not None:
+        yield Broken("the file", "it was deleted, or moved away, while it was loaded")
+    elif facts.loaded != facts.written:
         yield Broken("the file", "its bytes changed while it was loaded")
     elif facts.trained != facts.loaded:
         yield Broken("the file", "its bytes changed when an optimizer stepped the loaded module")

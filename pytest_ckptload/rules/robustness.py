@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_ckptload.printable import described
 from pytest_ckptload.rules.ending import Ending
 from pytest_ckptload.rules.facts import Attempt
 from pytest_ckptload.rules.rule import Broken, rule
@@ -55,7 +56,11 @@ def process_died(ending: Ending) -> Iterator[Broken]:
         "second, or 20 times its slowest load that came to an end."
     ),
     cause="A lock that nobody releases, a loop that never ends, or waiting for what never comes.",
-    fix="Start at the function that is named: it was running when time was up.",
+    fix=(
+        "Start at the function that is named: it was running when time was up. If it comes to an "
+        "end with --ckptload-isolation=off, it waits for a thread that ran before the check: a "
+        "worker has none of those."
+    ),
     references=("pytorch/pytorch#149545", "huggingface/transformers#8649"),
 )
 def hang(ending: Ending) -> Iterator[Broken]:
@@ -83,8 +88,8 @@ def load_failed(attempt: Attempt) -> Iterator[Broken]:
 
 
 def _described(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'…' if len(text) > 300 else ''}"
+    text = " ".join(described(error).split())
+    return f"{text[:320]}{'…' if len(text) > 320 else ''}"
 
 
 @rule(

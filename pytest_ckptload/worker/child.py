@@ -11,7 +11,6 @@ import ctypes
 import faulthandler
 import gc
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -25,8 +24,10 @@ import torch
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Verdict
+from pytest_ckptload.printable import described
 from pytest_ckptload.progress import BOARD, Board
 from pytest_ckptload.worker import coverage, outlet
+from pytest_ckptload.worker.portable import Classes
 
 __all__ = ["serve"]
 
@@ -40,6 +41,7 @@ def serve(
     examine: Callable[[Case], Verdict],
     board: Board,
     trace: int,
+    classes: Classes,
 ) -> NoReturn:
     """Examine cases from ``pipe`` until ``None`` comes, and leave the process.
 
@@ -50,11 +52,11 @@ def serve(
     _settle(trace)
     BOARD.become(board)
     send = _Sender(pipe)
-    outlet.redirect(send)
+    outlet.redirect(send, classes)
     known = set(sys.modules)
     try:
         while (case := pipe.recv()) is not None:
-            answer = _answer(examine, case)
+            answer = _answer(examine, case, classes)
             if len(sys.modules) > len(known):
                 # At once: the next load may be the last of this process.
                 send("imported", [name for name in sys.modules if name not in known])
@@ -96,32 +98,34 @@ def _settle(trace: int) -> None:
     else:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.enable(trace, all_threads=False)
-    # The pools of threads that torch keeps did not survive the fork.
+    # The pools of threads that torch keeps did not survive the fork, and it would wait for them.
     torch.set_num_threads(1)
+    torch.set_num_threads = _nothing  # type: ignore[assignment]
     # What the parent holds is not this process's to collect, and copying its pages takes time.
     gc.freeze()
 
 
-def _answer(examine: Callable[[Case], Verdict], case: Case) -> tuple[str, Any]:
+def _nothing(number: int) -> None:
+    """In the place of ``torch.set_num_threads``."""
+
+
+def _answer(examine: Callable[[Case], Verdict], case: Case, classes: Classes) -> tuple[str, Any]:
     try:
         return "verdict", examine(case)
     except BaseException as error:
-        return "error", (_portable(error), traceback.format_exc(), _ours(error))
+        return "error", (_portable(error, classes), traceback.format_exc(), _ours(error))
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(ValueError, OSError):  # closed by the loader
                 stream.flush()
 
 
-def _portable(error: BaseException) -> BaseException:
+def _portable(error: BaseException, classes: Classes) -> bytes:
     """The error, or what can be said of it where it does not go through a pipe."""
     try:
-        copy = pickle.loads(pickle.dumps(error))
+        return classes.dumps(error)
     except Exception:
-        copy = None
-    if type(copy) is type(error):
-        return error
-    return RuntimeError(f"{type(error).__name__}: {error}")
+        return classes.dumps(RuntimeError(described(error)))
 
 
 def _ours(error: BaseException) -> bool:

@@ -46,8 +46,11 @@ class Limits:
         limit = self.seconds
         if limit is None:
             limit = max(_SECONDS, _TIMES_THE_USUAL * board.reference)
+        usual = {"load": board.slowest, "reference": board.reference}.get(board.stage)
+        if usual is None:
+            return max(limit, _SECONDS)  # the limit is for loads; this is work of ours
         if self.hung:
-            limit = min(limit, max(_LEAST_AFTER_A_HANG, _TIMES_THE_USUAL * board.slowest))
+            limit = min(limit, max(_LEAST_AFTER_A_HANG, _TIMES_THE_USUAL * usual))
         return limit
 
     def bytes(self) -> int | None:

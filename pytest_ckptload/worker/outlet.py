@@ -10,18 +10,19 @@ from __future__ import annotations
 import io
 import logging
 import logging.handlers
-import pickle
 import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from pytest_ckptload.worker.portable import Classes
 
 __all__ = ["deliver", "redirect"]
 
 Send = Callable[[str, object], None]
 
 
-def redirect(send: Send) -> None:
+def redirect(send: Send, classes: Classes) -> None:
     """In the child: have output, warnings and log records sent by ``send`` from now on.
 
     Streams with a file behind them stay: the child writes to the same file as its parent.
@@ -33,19 +34,19 @@ def redirect(send: Send) -> None:
             stream.reconfigure(write_through=True)
         except (AttributeError, OSError, ValueError):
             setattr(sys, name, _Forwarded(name, send))
-    warnings.showwarning = _warn(send)
+    warnings.showwarning = _warn(send, classes)
     root = logging.getLogger()
     if root.handlers:
         root.handlers[:] = [_Forwarding(send)]
 
 
-def deliver(kind: str, content: Any) -> None:
+def deliver(kind: str, content: Any, classes: Classes) -> None:
     """In the parent: put what arrived where it belongs."""
     if kind == "output":
         name, text = content
         getattr(sys, name).write(text)
     elif kind == "warning":
-        warnings.showwarning(*content)
+        warnings.showwarning(*classes.loads(content))
     elif kind == "record":
         # Not through the record's own logger, whose handlers had it in the child.
         logging.getLogger().handle(content)
@@ -86,14 +87,15 @@ class _Forwarding(logging.handlers.QueueHandler):
         self._send("record", record)
 
 
-def _warn(send: Send) -> Callable[..., None]:
+def _warn(send: Send, classes: Classes) -> Callable[..., None]:
     def showwarning(
         message: Warning, category: type[Warning], filename: str, lineno: int, *rest: object
     ) -> None:
         try:
-            pickle.loads(pickle.dumps((message, category)))
-        except Exception:  # a class that the parent cannot import
-            message, category = UserWarning(f"{category.__name__}: {message}"), UserWarning
-        send("warning", (message, category, filename, lineno))
+            told = classes.dumps((message, category, filename, lineno))
+        except Exception:  # of a class that was made in the worker, or with odd arguments
+            plain = UserWarning(f"{category.__name__}: {message}")
+            told = classes.dumps((plain, UserWarning, filename, lineno))
+        send("warning", told)
 
     return showwarning

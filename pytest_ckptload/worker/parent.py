@@ -44,6 +44,8 @@ class Worker:
 
         Raises what the examination itself raised.
         """
+        if self._process is not None and self._process.outgrown():
+            self.close()
         if self._process is None:
             self._process = Process(self._work, self._limits, self._board)
         try:

@@ -22,9 +22,11 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Verdict
 from pytest_ckptload.progress import Board, resident
 from pytest_ckptload.rules import Ending
+from pytest_ckptload.training import prepare
 from pytest_ckptload.worker import coverage, outlet
 from pytest_ckptload.worker.child import serve
 from pytest_ckptload.worker.limits import Limits
+from pytest_ckptload.worker.portable import Classes
 
 # Errors raised here are sentences for the caller, or come from elsewhere.
 __tracebackhide__ = True
@@ -59,22 +61,28 @@ class Process:
     """A worker process, forked on the spot, which tells on ``board`` what it does."""
 
     def __init__(self, work: Callable[[Case], Verdict], limits: Limits, board: Board) -> None:
+        prepare()
         _import_what_workers_did()
         self._limits = limits
         self._memory = limits.bytes()
+        self._first: int | None = None
+        self._classes = Classes()
         self._board = board
         # Where a process that dies writes down where it was.
         self._trace = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         self._pipe, there = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("fork").Process(
-            target=serve, args=(there, self._pipe, work, self._board, self._trace.fileno())
+            target=serve,
+            args=(there, self._pipe, work, self._board, self._trace.fileno(), self._classes),
         )
         for stream in (sys.stdout, sys.stderr):
             with suppress(ValueError, OSError):  # closed, by somebody who is not our business
                 stream.flush()
         with warnings.catch_warnings():
-            # Of processes with threads: the child computes on a single one of its own.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # The child computes on one thread of its own. By its text: the child keeps the filter.
+            warnings.filterwarnings(
+                "ignore", message=".*multi-threaded.*fork", category=DeprecationWarning
+            )
             self._process.start()
         there.close()
 
@@ -91,10 +99,28 @@ class Process:
                 if kind == "verdict":
                     return content  # type: ignore[no-any-return]
                 if kind == "error":
-                    _raise(*content)
-                _deliver(kind, content)
+                    self._raise(*content)
+                self._deliver(kind, content)
         except (EOFError, ConnectionError):
             raise Gone from None
+
+    def _deliver(self, kind: str, content: Any) -> None:
+        if kind == "imported":
+            _IMPORTED.update(dict.fromkeys(name for name in content if name.startswith("torch.")))
+        else:
+            outlet.deliver(kind, content, self._classes)
+
+    def _raise(self, error: bytes, trace: str, ours: bool) -> NoReturn:
+        # Ours are sentences for the caller, which no traceback makes clearer.
+        raise self._classes.loads(error) from (None if ours else _InWorker(trace))
+
+    def outgrown(self) -> bool:
+        """Whether what its loads left behind is more than one load may take: time for another."""
+        held = resident(self._process.pid or 0)
+        if self._memory is None or held is None:
+            return False
+        self._first = held if self._first is None else self._first
+        return held - self._first > self._memory
 
     def _look(self) -> None:
         """Raises ``Gone`` where the process is dead, too late or too large."""
@@ -133,7 +159,7 @@ class Process:
                 if kind == "bye":
                     coverage.add(content)
                     break
-                _deliver(kind, content)
+                self._deliver(kind, content)
         except (EOFError, ConnectionError):
             pass  # it died after its last case: there is nothing left to learn from it
         finally:
@@ -152,18 +178,6 @@ class Process:
         self._process.join()
         self._process.close()
         self._pipe.close()
-
-
-def _deliver(kind: str, content: Any) -> None:
-    if kind == "imported":
-        _IMPORTED.update(dict.fromkeys(name for name in content if name.startswith("torch.")))
-    else:
-        outlet.deliver(kind, content)
-
-
-def _raise(error: BaseException, trace: str, ours: bool) -> NoReturn:
-    # Ours are sentences for the caller, which no traceback makes clearer.
-    raise error from (None if ours else _InWorker(trace))
 
 
 def _import_what_workers_did() -> None:
