@@ -1,48 +1,27 @@
-"""Broken loaders, one for each way to be wrong, in the order of the rules that catch them."""
+"""Loaders that give a wrong module, one for each way to be wrong, in the order of the rules that
+catch them.
+"""
 
 from __future__ import annotations
 
-import mmap
-import threading
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from pytest_ckptload.faults.fault import Fault
+from pytest_ckptload.faults.parts import (
+    Change,
+    assigned,
+    keeps_everything,
+    loads_without_strict,
+    read_state,
+)
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager, mmap_meta_assign
 
 __all__ = ["LOADER_FAULTS"]
-
-Tensors = Mapping[str, torch.Tensor]
-Change = Callable[[str, torch.Tensor], torch.Tensor]
-
-
-def _read(path: Path, device: torch.device, *, mapped: bool = True) -> Tensors:
-    state: Tensors = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
-    return state
-
-
-def _assigned(build: Build, path: Path, device: torch.device, change: Change) -> nn.Module:
-    """Build as ever, then give each name what ``change`` makes of its entry, ties kept."""
-    state = _read(path, device)
-    module = build().to(device)
-    module.load_state_dict(state)  # refuses what does not fit, and copies
-    done: set[int] = set()
-    with torch.no_grad():
-        for name, tensor in module.state_dict(keep_vars=True).items():
-            if id(tensor) not in done:
-                done.add(id(tensor))
-                tensor.copy_(change(name, tensor.detach().clone()))
-    return module
-
-
-def keeps_everything(build: Build, path: Path, device: torch.device) -> nn.Module:
-    return _assigned(build, path, device, lambda name, tensor: tensor)
 
 
 def flips_a_bit(build: Build, path: Path, device: torch.device) -> nn.Module:
@@ -51,11 +30,11 @@ def flips_a_bit(build: Build, path: Path, device: torch.device) -> nn.Module:
             tensor.view(-1)[-1:].view(torch.int32).bitwise_xor_(1)
         return tensor
 
-    return _assigned(build, path, device, flip)
+    return assigned(build, path, device, flip)
 
 
 def computes_buffers_again(build: Build, path: Path, device: torch.device) -> nn.Module:
-    module = _assigned(build, path, device, lambda name, tensor: tensor)
+    module = assigned(build, path, device, lambda name, tensor: tensor)
     fresh = dict(build().named_buffers())
     for name, buffer in module.named_buffers():
         buffer.copy_(fresh[name])
@@ -63,7 +42,7 @@ def computes_buffers_again(build: Build, path: Path, device: torch.device) -> nn
 
 
 def leaves_to_empty_unfilled(build: Build, path: Path, device: torch.device) -> nn.Module:
-    state = _read(path, device)
+    state = read_state(path, device)
     with torch.device("meta"):
         module = build()
     module.to_empty(device=device)
@@ -72,21 +51,13 @@ def leaves_to_empty_unfilled(build: Build, path: Path, device: torch.device) -> 
 
 
 def loses_the_sign_of_zero(build: Build, path: Path, device: torch.device) -> nn.Module:
-    return _assigned(
-        build, path, device, lambda name, t: t + 0.0 if t.dtype == torch.float32 else t
-    )
+    return assigned(build, path, device, lambda name, t: t + 0.0 if t.dtype == torch.float32 else t)
 
 
 def skips_biases(build: Build, path: Path, device: torch.device) -> nn.Module:
-    state = {k: v for k, v in _read(path, device).items() if not k.endswith("bias")}
+    state = {k: v for k, v in read_state(path, device).items() if not k.endswith("bias")}
     module = build().to(device)
     module.load_state_dict(state, strict=False)
-    return module
-
-
-def loads_without_strict(build: Build, path: Path, device: torch.device) -> nn.Module:
-    module = build().to(device)
-    module.load_state_dict(_read(path, device), strict=False)
     return module
 
 
@@ -181,7 +152,7 @@ def deletes_unsaved_buffers(build: Build, path: Path, device: torch.device) -> n
 
 
 def registers_what_the_file_holds(build: Build, path: Path, device: torch.device) -> nn.Module:
-    state = _read(path, device)
+    state = read_state(path, device)
     module = build().to(device)
     for name in module.load_state_dict(state, strict=False).unexpected_keys:
         module.register_parameter(name.replace(".", "_"), nn.Parameter(state[name]))
@@ -189,7 +160,7 @@ def registers_what_the_file_holds(build: Build, path: Path, device: torch.device
 
 
 def copies_into_meta(build: Build, path: Path, device: torch.device) -> nn.Module:
-    state = _read(path, device)
+    state = read_state(path, device)
     with torch.device("meta"):
         module = build()
     module.load_state_dict(state)
@@ -249,136 +220,6 @@ def _flat(build: Build, path: Path, device: torch.device, gap: int) -> nn.Module
     return module
 
 
-def maps_shared(build: Build, path: Path, device: torch.device) -> nn.Module:
-    with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
-        return _fast_untrapped(build, path, device)
-
-
-def maps_privately(build: Build, path: Path, device: torch.device) -> nn.Module:
-    with torch.serialization.set_default_mmap_options(mmap.MAP_PRIVATE):
-        return _fast_untrapped(build, path, device)
-
-
-def _fast_untrapped(build: Build, path: Path, device: torch.device) -> nn.Module:
-    """Parameters that live in the map, in a module that was built as ever."""
-    state = _read(path, device)
-    module = eager(build, path, device)
-    seen: set[int] = set()
-    for name, parameter in module.named_parameters():
-        entry = state[name]
-        fits = entry.dtype == parameter.dtype and entry.is_contiguous()
-        if fits and entry.untyped_storage().data_ptr() not in seen:
-            seen.add(entry.untyped_storage().data_ptr())
-            parameter.data = entry.detach()
-    return module
-
-
-class _ReadsAgain:
-    """A hook that makes the state dict of what the file holds now."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, module: nn.Module, *rest: Any) -> None:
-        torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-
-
-def reads_its_file_again(build: Build, path: Path, device: torch.device) -> nn.Module:
-    module = eager(build, path, device)
-    module.register_state_dict_pre_hook(_ReadsAgain(path))  # type: ignore[no-untyped-call]
-    return module
-
-
-def saves_over_what_it_maps(build: Build, path: Path, device: torch.device) -> nn.Module:
-    state = _read(path, device)
-    torch.save(state, path)
-    return eager(build, path, device)
-
-
-def saves_beside_what_it_maps(build: Build, path: Path, device: torch.device) -> nn.Module:
-    state = _read(path, device)
-    copy = path.with_name("converted.pt")
-    torch.save(state, copy)
-    return eager(build, copy, device)
-
-
-def takes_a_lock_twice(build: Build, path: Path, device: torch.device) -> nn.Module:
-    return _locked(threading.Lock(), build, path, device)
-
-
-def takes_a_lock_that_allows_it(build: Build, path: Path, device: torch.device) -> nn.Module:
-    return _locked(threading.RLock(), build, path, device)
-
-
-def _locked(lock: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
-    with lock, lock:
-        return eager(build, path, device)
-
-
-def reads_without_end(build: Build, path: Path, device: torch.device) -> nn.Module:
-    read = [path.read_bytes()]
-    while read[-1]:  # which a read at the end of a file would make empty
-        read.append(bytes(10_000_000))
-    return eager(build, path, device)
-
-
-def reads_to_the_end(build: Build, path: Path, device: torch.device) -> nn.Module:
-    read: list[bytes] = []
-    with path.open("rb") as file:
-        while not read or read[-1]:
-            read.append(file.read(10_000_000))
-    return eager(build, path, device)
-
-
-def raises_for_scalars(build: Build, path: Path, device: torch.device) -> nn.Module:
-    if any(tensor.dim() == 0 for tensor in _read(path, device).values()):
-        raise ValueError("cannot index a tensor without dimensions")
-    return eager(build, path, device)
-
-
-def swallows_errors(build: Build, path: Path, device: torch.device) -> nn.Module:
-    module = build().to(device)
-    try:
-        module.load_state_dict(_read(path, device))
-    except Exception as error:
-        print(f"checkpoint not used: {error}")  # noqa: T201  (what such a loader does)
-    return module
-
-
-def lets_errors_out(build: Build, path: Path, device: torch.device) -> nn.Module:
-    module = build().to(device)
-    module.load_state_dict(_read(path, device, mapped=False))
-    return module
-
-
-def unpickles_anything(build: Build, path: Path, device: torch.device) -> nn.Module:
-    module = build().to(device)
-    module.load_state_dict(torch.load(path, map_location=device, weights_only=False, mmap=False))
-    return module
-
-
-def unpacks_by_name(build: Build, path: Path, device: torch.device) -> nn.Module:
-    folder = path.with_suffix(".unpacked")
-    with zipfile.ZipFile(path) as archive:
-        for record in archive.infolist():
-            target = folder / record.filename
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(record))
-    return eager(build, path, device)
-
-
-def unpacks_inside(build: Build, path: Path, device: torch.device) -> nn.Module:
-    if not path.is_file():  # zipfile reads a device until memory ends
-        raise ValueError(f"{path} is not a file")
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(path.with_suffix(".unpacked"))
-    return eager(build, path, device)
-
-
-def returns_the_state_dict(build: Build, path: Path, device: torch.device) -> Any:
-    return eager(build, path, device).state_dict()
-
-
 LOADER_FAULTS = (
     Fault("CKPT101", flips_a_bit, keeps_everything, ("tracel-ai/burn#5383",)),
     Fault(
@@ -415,57 +256,5 @@ LOADER_FAULTS = (
         overlaps_in_one_buffer,
         backs_all_by_one_buffer,
         ("huggingface/accelerate#4083",),
-    ),
-    Fault("CKPT701", maps_shared, maps_privately, ("pytorch/rl#3966",)),
-    Fault("CKPT702", reads_its_file_again, maps_privately, ("vllm-project/vllm#32718",)),
-    Fault(
-        "CKPT703",
-        maps_privately,
-        keeps_everything,
-        ("meta-pytorch/torchtune#1018", "pytorch/rl#3966"),
-        promises=("detached",),
-    ),
-    Fault(
-        "CKPT801",
-        saves_over_what_it_maps,
-        saves_beside_what_it_maps,
-        ("meta-pytorch/torchtune#1018",),
-    ),
-    Fault(
-        "CKPT802",
-        takes_a_lock_twice,
-        takes_a_lock_that_allows_it,
-        ("huggingface/transformers#8649",),
-    ),
-    Fault("CKPT803", raises_for_scalars, eager, ("huggingface/peft#3676",)),
-    Fault(
-        "CKPT804",
-        loads_without_strict,
-        keeps_everything,
-        ("vllm-project/vllm#10327",),
-        promises=("strict",),
-    ),
-    Fault(
-        "CKPT805",
-        swallows_errors,
-        lets_errors_out,
-        ("meta-pytorch/torchtune#1018",),
-        promises=("robust",),
-    ),
-    Fault(
-        "CKPT806",
-        unpickles_anything,
-        lets_errors_out,
-        ("ecmwf/anemoi-core#1416",),
-        promises=("robust",),
-    ),
-    Fault("CKPT807", returns_the_state_dict, eager, ()),
-    Fault("CKPT808", reads_without_end, reads_to_the_end, ("safetensors/safetensors#369",)),
-    Fault(
-        "CKPT809",
-        unpacks_by_name,
-        unpacks_inside,
-        ("PaddlePaddle/Paddle#76899",),
-        promises=("robust",),
     ),
 )
