@@ -183,6 +183,8 @@ def started(pytester, source, *arguments):
         text=True,
         cwd=pytester.path,
         env=os.environ | {"TMPDIR": str(pytester.mkdir("temporary"))},
+        # What runs in the background ignores interrupts, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (pytester.path / "running").exists():
@@ -212,7 +214,10 @@ def test_nothing_outlives_a_session_that_is_ended(pytester, to):
     starts = 'subprocess.Popen(["sleep", "300"])'
     session = started(pytester, SLEEPS if to == signal.SIGINT else SLEEPS.replace(starts, "pass"))
     session.send_signal(to)
-    output, _ = session.communicate(timeout=20)
+    try:
+        output, _ = session.communicate(timeout=20)
+    finally:
+        session.kill()
     deadline = time.monotonic() + 5
     while alive(pytester.path) and time.monotonic() < deadline:
         time.sleep(0.05)
