@@ -113,15 +113,25 @@ class TensorSpec(_Data):
     dense, filled with the plain pattern.
 
     ``values`` are (index in row-major order, kind) pairs: see ``contents.VALUES`` for the kinds.
+    ``form`` says how the elements lie in memory: see ``contents.FORMS``. ``requires_grad`` is given
+    for what is saved as a Parameter.
     """
 
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     values: tuple[tuple[int, str], ...] = ()
+    form: str = "dense"
+    requires_grad: bool | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TensorSpec:
-        return cls(data.get("dtype"), _tuples(data.get("shape")), _tuples(data.get("values", ())))
+        return cls(
+            data.get("dtype"),
+            _tuples(data.get("shape")),
+            _tuples(data.get("values", ())),
+            data.get("form", "dense"),
+            data.get("requires_grad"),
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -158,6 +168,10 @@ class CheckpointSpec(_Data):
 
     ``ties`` says how names that are one tensor in the module stand in the file: as one storage
     (``"shared"``), as equal copies (``"separate"``), or with contents of their own (``"differ"``).
+    ``order`` is that of the names: ``"module"``, ``"reversed"`` or ``"sorted"``. ``prefix`` stands
+    before each of them, ``payload`` is the key that the state dict stands under beside other
+    things. ``metadata`` says whether it has its ``_metadata``. ``format`` is how the file is
+    written: see ``contents.FORMATS``. ``device`` is the one that the file says its tensors were on.
     """
 
     tensors: Mapping[str, TensorSpec] = field(default_factory=dict)
@@ -166,6 +180,12 @@ class CheckpointSpec(_Data):
     missing: tuple[str, ...] = ()
     extra: Mapping[str, TensorSpec] = field(default_factory=dict)
     damage: Damage | None = None
+    order: str = "module"
+    prefix: str = ""
+    payload: str = ""
+    metadata: bool = True
+    format: str = "zip"
+    device: str | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CheckpointSpec:
@@ -177,6 +197,12 @@ class CheckpointSpec(_Data):
             tuple(data.get("missing", ())),
             {name: TensorSpec.from_dict(t) for name, t in data.get("extra", {}).items()},
             None if damage is None else Damage.from_dict(damage),
+            data.get("order", "module"),
+            data.get("prefix", ""),
+            data.get("payload", ""),
+            data.get("metadata", True),
+            data.get("format", "zip"),
+            data.get("device"),
         )
 
 

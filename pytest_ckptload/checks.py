@@ -40,9 +40,7 @@ __tracebackhide__ = True
 
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
-_DAMAGE = ("damaged", "hostile")
-
-PROMISES = ("strict", "robust", "detached")
+PROMISES = ("strict", "robust", "formats", "detached")
 
 
 class Checker:
@@ -90,8 +88,9 @@ class Checker:
             without: Generate all features but these.
             promises: Demands beyond the mission: ``"strict"`` (a file with a key too few or too
                 many is refused), ``"robust"`` (so is a damaged file that the eager recipe
-                refuses), ``"detached"`` (the model survives truncating and
-                saving over its file).
+                refuses), ``"formats"`` (files of other formats than that of today's ``torch.save``
+                are loaded), ``"detached"`` (the model survives truncating and saving over its
+                file).
             allow: Rule codes that are accepted here, each with a reason.
             semantics: ``"assign"`` or ``"copy"``: whose dtypes and strides the module has, the
                 file's or its own. Left out, either, throughout one module.
@@ -113,8 +112,7 @@ class Checker:
         promises = check_names("promise", promises or self.defaults.promises, PROMISES)
         check_consistent(build, checkpoint, save, semantics, dtype)
         chosen, left_out = self._features(features, without, build is None and checkpoint is None)
-        if "robust" not in promises:
-            left_out = (*left_out, *_judged_by_promise(features))
+        left_out = (*left_out, *_not_promised(promises, features))
         subject = None if build is None else user_subject(build)
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
         target = Target(
@@ -233,18 +231,21 @@ def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _judged_by_promise(asked: Sequence[str] | None) -> tuple[str, ...]:
-    """The features that nothing is demanded of without the promise *robust*.
+def _not_promised(promises: Collection[str], asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The features that nothing is demanded of without a promise that was not made.
 
     Raises ``ValueError`` where one of them was asked for.
     """
-    for name in _DAMAGE:
-        if asked is not None and name in asked:
-            raise ValueError(
-                f"feature {name!r} is judged with the promise 'robust' alone: add "
-                "promises={'robust'}"
-            )
-    return _DAMAGE
+    unjudged = []
+    for name, feature in FEATURES.items():
+        if feature.promise is not None and feature.promise not in promises:
+            unjudged.append(name)
+            if asked is not None and name in asked:
+                raise ValueError(
+                    f"feature {name!r} is judged with the promise {feature.promise!r} alone: add "
+                    f"promises={{{feature.promise!r}}}"
+                )
+    return tuple(unjudged)
 
 
 def _names_of(half: str) -> tuple[str, ...]:

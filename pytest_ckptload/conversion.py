@@ -22,7 +22,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Defaults
 from pytest_ckptload.fixtures import PREPARE, checker_for
 from pytest_ckptload.report.text import replay_command
-from pytest_ckptload.strategies.cases import REFUSED, cases, selected
+from pytest_ckptload.strategies.cases import cases, selected
 from pytest_ckptload.written import GIVEN, made_real
 
 __all__ = ["converted"]
@@ -124,7 +124,7 @@ def _strategy(defaults: Defaults, names: Sequence[str]) -> st.SearchStrategy[Cas
     features = [
         feature.name
         for feature in selected(defaults.features, defaults.without)
-        if feature.name not in REFUSED and (feature.of == "module" or not only_modules)
+        if feature.ordinary(defaults.promises) and (feature.of == "module" or not only_modules)
     ]
     return cases(features=features)
 

@@ -213,7 +213,11 @@ def test_a_name_that_is_tensor_and_module_at_once(checker, file):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"features": ["tide"]}, ValueError, "there is no feature 'tide'; there are: tied, "),
+        (
+            {"features": ["tide"]},
+            ValueError,
+            "there is no feature 'tide'; there are: shared-module, tied, ",
+        ),
         ({"without": ["tide"]}, ValueError, "there is no feature 'tide'"),
         ({"promises": ["strikt"]}, ValueError, "there is no promise 'strikt'; there are: strict, "),
         ({"allow": {"CKPT999": "why"}}, ValueError, "there is no rule 'CKPT999'; there are: CKPT1"),

@@ -24,9 +24,6 @@ __all__ = ["cases", "checkpoints", "covering", "modules", "selected"]
 
 T = TypeVar("T")
 
-# What keeps the eager recipe from loading the file: not for strategies of loadable cases.
-REFUSED = ("missing-key", "extra-key", "damaged", "hostile")
-
 
 def selected(
     features: Sequence[str] | None = None, without: Sequence[str] = (), *, of_module: bool = True
@@ -70,7 +67,7 @@ def checkpoints(
     *, structure: Structure | None = None, features: Sequence[str] | None = None
 ) -> st.SearchStrategy[CheckpointSpec]:
     """Strategy for checkpoints of a module with this ``structure`` that the eager recipe loads."""
-    names = [f.name for f in selected(features) if f.of == "checkpoint" and f.name not in REFUSED]
+    names = [f.name for f in selected(features) if f.of == "checkpoint" and f.ordinary()]
     return cases(features=names, structure=structure).map(lambda case: case.checkpoint)
 
 
@@ -184,11 +181,10 @@ def _assemble(
     plan = Plan()
     module = None
     if structure is None:
-        plan.seed = 0
         _grow(plan, on, choose, alone=alone)
-        module = plan.module()
-        structure = structure_of(module.build(plan.seed))
-    plan.structure = structure
+        module = _settle(plan, on, choose)
+    else:
+        plan.structure = structure
     if not alone:
         _sprinkle(plan, choose)
     for feature in on:
@@ -201,15 +197,18 @@ def _grow(plan: Plan, on: list[Feature], choose: Choose, *, alone: bool) -> None
     """Give the plan its modules: those of the features, and leaves of the catalogue around them.
 
     Leaves are drawn first, and their number from one offer, so that both halves shrink by
-    themselves.
+    themselves. Features that are put on tensors meet on those of the others, where there are any.
     """
     leaves = [] if alone else [_leaf(choose) for _ in range(choose((0, 1, 2, 3)))]
     containers = ("", "ModuleList", "ModuleDict", "Sequential")
     container = choose(containers) if len(leaves) > 1 else ""
-    for feature in on:
-        if feature.of == "module" and feature.apply(plan, choose) is not False:
+    brought = [f for f in on if f.of == "module" and not f.settled]
+    for feature in brought:
+        if feature.apply(plan, choose) is not False:
             plan.features.append(feature.name)
-        elif feature.of == "checkpoint":
+    for feature in on:
+        apart = not plan.children or (not alone and choose((False, False, True)))
+        if feature not in brought and apart:
             feature.base(plan, choose)
     if container:
         names = "abc" if container == "ModuleDict" else "012"
@@ -219,6 +218,21 @@ def _grow(plan: Plan, on: list[Feature], choose: Choose, *, alone: bool) -> None
         plan.children += leaves
     if not plan.children:
         plan.add("Linear", in_features=1, out_features=1)
+
+
+def _settle(plan: Plan, on: list[Feature], choose: Choose) -> ModuleSpec:
+    """Finish the module: put features on the tensors it has by now."""
+    module = plan.module()
+    plan.structure = structure_of(module.build(plan.seed))
+    for feature in on:
+        if feature.of == "module" and feature.settled:
+            edits = len(plan.last_edits)
+            if feature.apply(plan, choose) is not False:
+                plan.features.append(feature.name)
+            if len(plan.last_edits) > edits:
+                module = plan.module()
+                plan.structure = structure_of(module.build(plan.seed))
+    return module
 
 
 def _leaf(choose: Choose) -> ModuleSpec:

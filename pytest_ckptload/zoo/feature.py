@@ -7,8 +7,8 @@ behind it for random cases, "always the first" for the covering set, which is mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
@@ -50,12 +50,14 @@ def first(options: Sequence[T], /) -> T:
 class Plan:
     """A case in the making: a module as a list of children and edits, then its checkpoint.
 
-    Module features run first. ``structure`` is set once the module is settled, before the
-    checkpoint features run, which pick names from it.
+    Module features run first. ``structure`` is set once the module has its names, before those
+    features run that pick from them: the rest of the module's, whose edits come last, then the
+    checkpoint's.
     """
 
     children: list[ModuleSpec] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
+    last_edits: list[Edit] = field(default_factory=list)
     seed: int = 0
     structure: Structure = field(default_factory=Structure)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
@@ -64,6 +66,12 @@ class Plan:
     missing: list[str] = field(default_factory=list)
     extra: dict[str, TensorSpec] = field(default_factory=dict)
     damage: Damage | None = None
+    order: str = "module"
+    prefix: str = ""
+    payload: str = ""
+    metadata: bool = True
+    format: str = "zip"
+    device: str | None = None
     features: list[str] = field(default_factory=list)
 
     def add(self, factory: str, /, **kwargs: object) -> str:
@@ -73,7 +81,8 @@ class Plan:
 
     def edit(self, function: str, /, **kwargs: object) -> None:
         """Have ``function(module, **kwargs)`` called on the whole module once it is built."""
-        self.edits.append(Edit(function, kwargs))
+        edits = self.last_edits if self.structure.saved else self.edits
+        edits.append(Edit(function, kwargs))
 
     def free(self, suits: Callable[[Slot], bool] = lambda slot: True) -> list[Slot]:
         """The slots of the file that no other checkpoint feature has taken, and that suit."""
@@ -87,14 +96,27 @@ class Plan:
     def module(self) -> ModuleSpec:
         """The module so far."""
         if len(self.children) == 1 and not self.edits:
-            return self.children[0]
-        children = {str(i): child for i, child in enumerate(self.children)}
-        return ModuleSpec("Sequential", children=children, edits=tuple(self.edits))
+            module = self.children[0]
+        else:
+            children = {str(i): child for i, child in enumerate(self.children)}
+            module = ModuleSpec("Sequential", children=children, edits=tuple(self.edits))
+        return replace(module, edits=(*module.edits, *self.last_edits))
 
     def case(self, module: ModuleSpec | None) -> Case:
         """The finished case."""
         checkpoint = CheckpointSpec(
-            self.tensors, tuple(self.views), self.ties, tuple(self.missing), self.extra, self.damage
+            self.tensors,
+            tuple(self.views),
+            self.ties,
+            tuple(self.missing),
+            self.extra,
+            self.damage,
+            self.order,
+            self.prefix,
+            self.payload,
+            self.metadata,
+            self.format,
+            self.device,
         )
         return Case(module, checkpoint, tuple(self.features), self.seed)
 
@@ -108,8 +130,16 @@ class Feature:
     """Something a case may contain that loaders get wrong.
 
     ``apply`` changes the plan and returns false where there is nothing in it that the feature could
-    be put on. ``of`` says which half it changes: features of the module need a generated module.
-    ``base`` gives a generated module what a feature of the checkpoint can be put on.
+    be put on. ``of`` says which half it changes, ``"module"`` or ``"checkpoint"``: features of the
+    module need a generated module.
+
+    A feature of the module is applied before the names of its tensors are known, and brings tensors
+    of its own; with ``settled`` it is put on those that are there, whose names ``plan.structure``
+    has by then. What is put on tensors has a ``base``, which gives a generated module some where
+    nothing else did.
+
+    ``promise`` is what a loader has to promise for the feature to be generated. ``loadable`` says
+    that the eager recipe loads such a file.
     """
 
     name: str
@@ -119,3 +149,12 @@ class Feature:
     apply: Callable[[Plan, Choose], bool | None]
     factories: tuple[Callable[..., object], ...] = ()
     base: Callable[[Plan, Choose], object] = _two_tensors
+    settled: bool = False
+    promise: str | None = None
+    loadable: bool = True
+
+    def ordinary(self, promises: Collection[str] = ()) -> bool:
+        """Whether the eager recipe loads files with this feature, and every loader that makes these
+        promises is to.
+        """
+        return self.loadable and (self.promise is None or self.promise in promises)

@@ -1,45 +1,26 @@
-"""The trap features, one file each. To add one: write its file, and name it here."""
+"""The trap features, one file each, in a folder for each family. To add one, add its file: a module
+with a ``FEATURE`` is found here, and registered.
+"""
 
 from __future__ import annotations
 
-from pytest_ckptload.zoo.features import (
-    buffer_computed,
-    buffer_nonpersistent,
-    damaged,
-    dtype_drift,
-    empty,
-    extra_key,
-    frozen,
-    hostile,
-    low_precision,
-    missing_key,
-    mixed_dtype,
-    parameter_subclass,
-    plain_attribute,
-    scalar,
-    shared_module,
-    tied,
-    views,
-)
+import importlib
+import pkgutil
 
-__all__ = ["ALL"]
+from pytest_ckptload.zoo.feature import Feature
 
-ALL = (
-    tied.FEATURE,
-    shared_module.FEATURE,
-    buffer_nonpersistent.FEATURE,
-    buffer_computed.FEATURE,
-    plain_attribute.FEATURE,
-    frozen.FEATURE,
-    parameter_subclass.FEATURE,
-    mixed_dtype.FEATURE,
-    low_precision.FEATURE,
-    scalar.FEATURE,
-    empty.FEATURE,
-    views.FEATURE,
-    dtype_drift.FEATURE,
-    missing_key.FEATURE,
-    extra_key.FEATURE,
-    damaged.FEATURE,
-    hostile.FEATURE,
-)
+__all__ = ["ALL", "FAMILIES"]
+
+FAMILIES = ("sharing", "buffers", "parameters", "machinery", "tensors", "keys", "file")
+"""The folders, in the order of the docs."""
+
+
+def _found(family: str) -> list[Feature]:
+    folder = importlib.import_module(f"{__name__}.{family}")
+    names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
+    modules = [importlib.import_module(f"{folder.__name__}.{name}") for name in names]
+    return [module.FEATURE for module in modules]
+
+
+ALL: tuple[Feature, ...] = tuple(feature for family in FAMILIES for feature in _found(family))
+"""Every feature that ships with the plugin."""

@@ -1,96 +1,23 @@
-"""The tensors of a checkpoint, and its file: a ``CheckpointSpec`` made real for one module.
+"""What a checkpoint of a module holds: a ``CheckpointSpec`` made real, as a state dict.
 
 Apart from ``case`` because this half needs torch, and from ``zoo`` because it serves any module, a
-user's own included. Contents are patterns, not random numbers: cheap, the same on every machine,
-and different for every tensor of a case, so that a swap or a re-initialisation shows.
+user's own included.
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from pytest_ckptload.case import CheckpointSpec, TensorSpec, View
+from pytest_ckptload.contents.patterns import INTEGERS, VALUES, fill
 from pytest_ckptload.zoo.structure import Slot, Structure
 
-__all__ = ["VALUES", "fill", "state_of", "value_kinds", "write"]
-
-_UNSIGNED = {getattr(torch, "float8_e8m0fnu", None)}
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-# Bit patterns (float64, float32, float16, bfloat16) of the values that loaders lose.
-VALUES: Mapping[str, Mapping[torch.dtype, int]] = {
-    "nan-payload": {
-        torch.float64: 0x7FF8_0000_0000_0ABC,
-        torch.float32: 0x7FC0_0ABC,
-        torch.float16: 0x7E5B,
-        torch.bfloat16: 0x7FC5,
-    },
-    "negative-zero": {
-        torch.float64: -(1 << 63),
-        torch.float32: -(1 << 31),
-        torch.float16: -(1 << 15),
-        torch.bfloat16: -(1 << 15),
-    },
-    # Beyond what the next narrower type, and a float of the same width, holds.
-    "wide": {
-        torch.int64: (1 << 53) + 1,
-        torch.int32: (1 << 24) + 1,
-        torch.int16: (1 << 11) + 1,
-    },
-    "denormal": {
-        torch.float64: 1,
-        torch.float32: 1,
-        torch.float16: 1,
-        torch.bfloat16: 1,
-    },
-    "infinity": {
-        torch.float64: 0x7FF0_0000_0000_0000,
-        torch.float32: 0x7F80_0000,
-        torch.float16: 0x7C00,
-        torch.bfloat16: 0x7F80,
-    },
-}
-
-
-def value_kinds(dtype: torch.dtype) -> list[str]:
-    """The kinds of special value that ``dtype`` can hold."""
-    return [kind for kind, patterns in VALUES.items() if dtype in patterns]
-
-
-def fill(shape: tuple[int, ...], dtype: torch.dtype, index: int) -> torch.Tensor:
-    """A dense CPU tensor with the ``index``-th plain pattern: finite, non-zero where the dtype has
-    more than two values, of both signs where it has them, and with bits that do not survive a
-    detour over a narrower dtype.
-    """
-    count = math.prod(shape)
-    steps = torch.arange(count, dtype=torch.int64, device="cpu")
-    if dtype == torch.bool:
-        flat = (steps + index) % 2 == 0
-    elif dtype.is_complex:
-        part = torch.float64 if dtype == torch.complex128 else torch.float32
-        real = fill((count,), part, index)
-        flat = torch.complex(real, real.flip(0) + 0.25).to(dtype)
-    elif dtype.is_floating_point and dtype.itemsize > 1:
-        sign = 1 - steps.remainder(2).mul_(2)
-        ramp = (steps.mul_(31).add_(7919 * (index + 1)).remainder_(65521)).double()
-        flat = ramp.div_(16384).add_(1 / 3).mul_(sign).to(dtype)
-    elif dtype.is_floating_point:
-        codes = (steps * 3 + 5 * index).remainder_(100).add_(1)
-        # The highest bit is the sign, where there is one.
-        codes += steps.remainder(2).mul_(0 if dtype in _UNSIGNED else 128)
-        flat = codes.to(torch.uint8).view(dtype)
-    else:
-        span = 101 if dtype.itemsize == 1 else 30011
-        sign = 1 - steps.remainder(2).mul_(2 if dtype.is_signed else 0)
-        flat = steps.mul_(31).add_(7919 * (index + 1)).remainder_(span).add_(1).mul_(sign).to(dtype)
-    return flat.reshape(shape)
+__all__ = ["state_of"]
 
 
 def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> dict[str, Any]:
@@ -158,7 +85,7 @@ class _Filler:
 def _same(tensor: torch.Tensor, initial: torch.Tensor) -> bool:
     if tensor.shape != initial.shape or initial.device.type != "cpu" or initial.is_sparse:
         return False
-    integer = _INTEGERS[min(8, tensor.dtype.itemsize)]
+    integer = INTEGERS[min(8, tensor.dtype.itemsize)]
     left, right = tensor.reshape(-1), initial.detach().reshape(-1)
     return torch.equal(left.view(integer), right.view(integer))
 
@@ -170,7 +97,7 @@ def _tensor(
         dtype = getattr(torch, spec.dtype)
     tensor = fill(shape if spec.shape is None else spec.shape, dtype, index)
     for position, kind in spec.values:
-        bits = tensor.view(-1).view(_INTEGERS[dtype.itemsize])
+        bits = tensor.view(-1).view(INTEGERS[dtype.itemsize])
         bits[position] = VALUES[kind][dtype]
     return tensor
 
@@ -185,8 +112,3 @@ def _make_views(filled: dict[str, torch.Tensor], view: View) -> None:
     storage[1 : 1 + first.numel()] = first.reshape(-1)
     filled[view.names[0]] = storage[1 : 1 + first.numel()].view(first.shape)
     filled[view.names[1]] = storage[start : start + second.numel()].view(second.shape)
-
-
-def write(state: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint as ``torch.save`` does."""
-    torch.save(state, path)

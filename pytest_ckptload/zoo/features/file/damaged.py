@@ -27,4 +27,6 @@ FEATURE = Feature(
     sentence="The file is cut off, has other bits, records or sizes, or is none at all.",
     references=("meta-pytorch/torchtune#1018",),
     apply=_apply,
+    promise="robust",
+    loadable=False,
 )

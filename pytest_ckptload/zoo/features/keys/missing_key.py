@@ -29,5 +29,6 @@ FEATURE = Feature(
     sentence="A tensor of the module is not in the file.",
     references=("urchade/GLiNER#355", "huggingface/diffusers#12009"),
     apply=_apply,
+    loadable=False,
     base=_base,
 )

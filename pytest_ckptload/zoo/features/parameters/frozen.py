@@ -12,9 +12,12 @@ def freeze(module: nn.Module, name: str) -> None:
     module.get_parameter(name).requires_grad_(False)
 
 
-def _apply(plan: Plan, choose: Choose) -> None:
-    prefix = plan.add("Linear", in_features=choose((1, 2)), out_features=choose((1, 2)))
-    plan.edit("freeze", name=prefix + choose(("weight", "bias")))
+def _apply(plan: Plan, choose: Choose) -> bool:
+    weights = [slot for slot in plan.structure.saved if slot.kind == "parameter"]
+    if not weights:
+        return False
+    plan.edit("freeze", name=choose(weights).name)
+    return True
 
 
 FEATURE = Feature(
@@ -24,4 +27,5 @@ FEATURE = Feature(
     references=("pytorch/torchtitan#3886",),
     apply=_apply,
     factories=(freeze,),
+    settled=True,
 )

@@ -23,4 +23,5 @@ FEATURE = Feature(
     sentence="The file holds a tensor that the module does not have.",
     references=("sgl-project/sglang#25332", "vllm-project/vllm#51063"),
     apply=_apply,
+    loadable=False,
 )

@@ -22,4 +22,6 @@ FEATURE = Feature(
     sentence="The file's pickle runs code when it is unpickled without care.",
     references=("pytorch/pytorch#52596",),
     apply=_apply,
+    promise="robust",
+    loadable=False,
 )

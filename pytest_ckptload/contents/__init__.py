@@ -1,0 +1,9 @@
+"""The contents of a checkpoint, and its file: a ``CheckpointSpec`` made real for one module."""
+
+from __future__ import annotations
+
+from pytest_ckptload.contents.file import write
+from pytest_ckptload.contents.patterns import VALUES, fill, value_kinds
+from pytest_ckptload.contents.state import state_of
+
+__all__ = ["VALUES", "fill", "state_of", "value_kinds", "write"]

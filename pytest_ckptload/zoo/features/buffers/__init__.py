@@ -1,0 +1,1 @@
+"""Buffers, and tensors that are neither buffer nor parameter."""

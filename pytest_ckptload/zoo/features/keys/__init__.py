@@ -1,0 +1,1 @@
+"""The names in the file, and what stands around them."""

@@ -1,0 +1,1 @@
+"""One tensor under several names, or in several places."""

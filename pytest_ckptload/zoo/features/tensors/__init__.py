@@ -1,0 +1,1 @@
+"""How a tensor lies in the file, and what of it differs from the module's."""
