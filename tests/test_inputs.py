@@ -238,7 +238,7 @@ def test_a_name_that_is_tensor_and_module_at_once(checker, file):
         (
             {"build": linear, "features": ["tied"]},
             ValueError,
-            "feature 'tied' is one of modules, and the module is given: choose from views, ",
+            "feature 'tied' is one of modules, and the module is given: choose from ",
         ),
     ],
 )
