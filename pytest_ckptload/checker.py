@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case
+from pytest_ckptload.case import Case, CheckpointSpec
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.damage import Marks, damaged, describe, watched
 from pytest_ckptload.finding import Finding, Verdict
@@ -108,7 +108,7 @@ def examine(
             if case.module is None and subject.woven:
                 state = _consistent(state, subject)
             if demands.save is None:
-                write(state, path)
+                write(state, path, case.checkpoint)
                 path = renamed(path)
             else:
                 reference_module = subject.build()
@@ -193,6 +193,8 @@ class _Examination:
         written = self.sample.bytes(verified=True)
         with self._watched() as marks:
             loaded, error = self._load()
+            if expect == "wrapped":
+                expect = self._unwrapped(loaded, reference)
             ending = Attempt(
                 expect,
                 self.demands.promises,
@@ -203,13 +205,13 @@ class _Examination:
                 None if marks is None else marks.executed(),
                 () if marks is None else tuple(map(str, marks.climbed())),
             )
-        if expect == "mismatch" and self._filled_through_ties():
+        if expect == "mismatch" and not self._wrapped and self._filled_through_ties():
             ending.promises -= {"strict"}
         self.findings += judge(ending)
         after = self.sample.bytes()
         trained = after
         if reference is not None and isinstance(loaded, nn.Module):
-            values = self.sample.values
+            values = {} if expect == "mismatch" and self._wrapped else self.sample.values
             if self.sample.case.checkpoint.damage is not None and after is not None:
                 # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
                 values = state_dict_in(_read(self.sample.path))
@@ -225,7 +227,11 @@ class _Examination:
         self.findings += judge(FileFacts(written, after, trained))
         if isinstance(loaded, nn.Module) and reference is not None and self._ours(trained):
             self._outlive(loaded)
-        judged = reference is not None or (expect == "damage" and "robust" in self.demands.promises)
+        judged = (
+            reference is not None
+            or expect == "shapes"
+            or (expect == "damage" and "robust" in self.demands.promises)
+        )
         return Verdict(tuple(self.findings), judged, self.refused)
 
     def _ours(self, left: object) -> bool:
@@ -245,23 +251,59 @@ class _Examination:
         """What is to be expected of the load, and the eager module where there is one."""
         if self.reference_module is not None:
             return "load", self.reference_module.to(self.device)
-        module, error = self._attempt_eager(strict=True)
+        module, error = self._attempt_eager(self.sample.path, strict=True)
         if module is not None:
-            return "load", module
+            return "wrapped" if self._wrapped else "load", module
         checkpoint = self.sample.case.checkpoint
         if checkpoint.damage is not None:
             return "damage", None
+        path = self._plain() if self._wrapped else self.sample.path
+        if self._wrapped:
+            module, error = self._attempt_eager(path, strict=True)
+            if module is not None:
+                return "wrapped", module
+        if _other_shapes(checkpoint, self.subject.structure):
+            return "shapes", None
         if checkpoint.missing or checkpoint.extra:
-            module, error = self._attempt_eager(strict=False)
+            module, error = self._attempt_eager(path, strict=False)
             if module is not None:
                 return "mismatch", module
         assert error is not None
         self.refused = described(error)
         return "refusal", None
 
-    def _attempt_eager(self, *, strict: bool) -> tuple[nn.Module | None, BaseException | None]:
+    @property
+    def _wrapped(self) -> bool:
+        """Whether the file holds the state dict under other names, or beside other things."""
+        return bool(self.sample.case.checkpoint.prefix or self.sample.case.checkpoint.payload)
+
+    def _plain(self) -> Path:
+        """The same state dict, alone and under its own names, in a file for the reference only."""
+        path = self.sample.path.with_name("unwrapped.pt")
+        write(self.sample.values, path)
+        return path
+
+    def _unwrapped(self, loaded: Any, reference: nn.Module | None) -> str:
+        """Whether a loader that accepted a wrapped file found what is in it, ``"load"``, or took
+        it for one that holds nothing of the module, ``"mismatch"``.
+        """
+        assert reference is not None
+        if not isinstance(loaded, nn.Module):
+            return "load"
+        values = self.sample.values
+        held = Comparison(
+            observe(loaded), reference_of(reference, values, self.subject, self.demands)
+        )
+        right = (p for p, _ in held.shared if p.name in values and p.name not in held.wrong)
+        # Two values are soon the same by chance.
+        telling = any(p.tensor.numel() and p.tensor.dtype != torch.bool for p in right)
+        return "load" if telling else "mismatch"
+
+    def _attempt_eager(
+        self, path: Path, *, strict: bool
+    ) -> tuple[nn.Module | None, BaseException | None]:
         def load() -> nn.Module:
-            arguments = (self.subject.build, self.sample.path, self.device)
+            arguments = (self.subject.build, path, self.device)
             if self.demands.reference is not None:
                 return self.demands.reference(*arguments)
             return eager(*arguments, strict=strict, dtype=self.demands.dtype)
@@ -323,11 +365,27 @@ def _details(case: Case) -> str:
     if checkpoint.damage is not None:
         return describe(checkpoint.damage)
     parts = []
+    if checkpoint.prefix:
+        parts.append(f"{checkpoint.prefix!r} before every name")
+    if checkpoint.payload:
+        parts.append(f"the state dict under {checkpoint.payload!r}")
+    for name, spec in checkpoint.tensors.items():
+        if spec.shape is not None:
+            parts.append(f"{name} of shape {spec.shape}")
     if checkpoint.missing:
         parts.append(f"{', '.join(checkpoint.missing)} missing")
     if checkpoint.extra:
         parts.append(f"{', '.join(checkpoint.extra)} too many")
     return " and ".join(parts)
+
+
+def _other_shapes(checkpoint: CheckpointSpec, structure: Structure) -> bool:
+    shapes = {slot.name: slot.shape for slot in structure.saved}
+    return any(
+        spec.shape not in (None, shapes[name])
+        for name, spec in checkpoint.tensors.items()
+        if name in shapes
+    )
 
 
 def _refusable(case: Case, structure: Structure, values: Mapping[str, Any]) -> str | None:
@@ -338,6 +396,8 @@ def _refusable(case: Case, structure: Structure, values: Mapping[str, Any]) -> s
     """
     if case.checkpoint.damage is not None:
         return "the file is damaged"
+    if case.checkpoint.prefix or case.checkpoint.payload:
+        return "the file holds the state dict under other names, or beside other things"
     for slot in structure.saved:
         value = values.get(slot.name)
         if isinstance(value, torch.Tensor) and _family(value.dtype) != _family(slot.dtype):

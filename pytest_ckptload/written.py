@@ -43,7 +43,7 @@ class WrittenCase:
         subject = Subject.of(case)
         state = state_of(subject.fresh, subject.structure, case.checkpoint)
         path = where / "checkpoint.pt"
-        write(state, path)
+        write(state, path, case.checkpoint)
         return cls(case, path, state)
 
     @property

@@ -10,12 +10,14 @@ import ast
 import builtins
 import functools
 import importlib
+import io
 import json
 import re
 import subprocess
 import sys
 import textwrap
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ from torch import nn
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
 from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.contents.file import FORMATS
 from pytest_ckptload.damage import DAMAGES, damaged, describe
 from pytest_ckptload.faults import FAULTS, Fault
 from pytest_ckptload.finding import Finding
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 CPU = torch.device("cpu")
-STRICT = frozenset({"strict", "robust"})
+STRICT = frozenset({"strict", "robust", "formats"})
 
 RUNNER = """
 import json, sys, torch
@@ -482,10 +485,11 @@ def assert_same_checkpoint(case: Case, make: Callable[[], nn.Module] | None = No
 
 def _facts(state: dict[str, torch.Tensor], name: str) -> tuple[object, ...]:
     tensor = state[name]
-    data = tensor.reshape(-1).view(torch.uint8).tolist()
+    data = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8).tolist()
     storage = tensor.untyped_storage()._cdata
     sharing = [other for other, t in state.items() if t.untyped_storage()._cdata == storage]
-    return tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), sharing, data
+    kind = type(tensor), tensor.requires_grad, tensor.is_conj(), tensor.is_neg()
+    return kind, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), sharing, data
 
 
 DTYPES = "bool uint8 int64 uint64 float16 float64 bfloat16 float8_e4m3fn complex64 complex128"
@@ -494,6 +498,36 @@ DTYPES = "bool uint8 int64 uint64 float16 float64 bfloat16 float8_e4m3fn complex
 def test_covering_checkpoints_are_the_same() -> None:
     for case in covering():
         assert_same_checkpoint(case)
+
+
+WRITTEN = [
+    *(CheckpointSpec(format=name) for name in FORMATS),
+    CheckpointSpec(device="cuda:1"),
+    CheckpointSpec(prefix="module.", order="reversed"),
+    CheckpointSpec(payload="state_dict", metadata=False),
+    CheckpointSpec(prefix="model.", payload="model", device="mps", format="legacy"),
+]
+
+
+@pytest.mark.parametrize("spec", WRITTEN, ids=repr)
+def test_the_file_is_the_same(spec: CheckpointSpec, tmp_path: Path) -> None:
+    case = Case(LINEAR, spec)
+    subject = Subject.of(case)
+    path = tmp_path / "checkpoint.pt"
+    write(state_of(subject.fresh, subject.structure, spec), path, spec)
+    text = script(case, [], eager)
+    text = text.partition("\nloaded =")[0] + "\ndata = path.read_bytes()\n"
+    made = run_here(text)["data"]
+    if spec.format == "deflated":
+        # The archive's own times are those of its writing.
+        made, wanted = zipfile.ZipFile(io.BytesIO(made)), zipfile.ZipFile(path)
+        assert [(i.filename, i.compress_type, i.CRC) for i in made.infolist()] == [
+            (i.filename, i.compress_type, i.CRC) for i in wanted.infolist()
+        ]
+    elif spec.format == "legacy":
+        assert len(made) == path.stat().st_size  # it holds addresses
+    else:
+        assert made == path.read_bytes()
 
 
 @given(cases())

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import CheckpointSpec, TensorSpec, View
+from pytest_ckptload.contents.forms import FORMS
 from pytest_ckptload.contents.patterns import INTEGERS, VALUES, fill
 from pytest_ckptload.zoo.structure import Slot, Structure
 
@@ -30,14 +31,17 @@ def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> d
     filled = _Filler(original).fill_all(structure, spec)
     for view in spec.views:
         _make_views(filled, view)
-    state: dict[str, Any] = OrderedDict()
+    state: OrderedDict[str, Any] = OrderedDict()
     for name, value in original.items():
         if name not in spec.missing:
             state[name] = filled.get(name, value)
     for index, (name, tensor) in enumerate(spec.extra.items()):
-        state[name] = _tensor(tensor, (2,), torch.float32, 1000 + index)
-    if hasattr(original, "_metadata"):
+        state[name] = _formed(tensor, _dense(tensor, (2,), torch.float32, 1000 + index))
+    if spec.metadata and hasattr(original, "_metadata"):
         state._metadata = original._metadata  # type: ignore[attr-defined]
+    if spec.order != "module":
+        for name in sorted(state) if spec.order == "sorted" else list(reversed(state)):
+            state.move_to_end(name)
     return state
 
 
@@ -54,7 +58,7 @@ class _Filler:
         for slot in structure.saved:
             if spec.ties != "differ" and slot.group in filled:
                 twin = filled[slot.group]
-                filled[slot.name] = twin if spec.ties == "shared" else twin.clone()
+                filled[slot.name] = twin if spec.ties == "shared" else _copy(twin)
             else:
                 filled[slot.name] = self.fill_one(slot, spec.tensors.get(slot.name, TensorSpec()))
         return filled
@@ -62,11 +66,11 @@ class _Filler:
     def fill_one(self, slot: Slot, spec: TensorSpec) -> torch.Tensor:
         # A bool scalar has two values to offer: after a few tries, take what there is.
         for _ in range(4):
-            tensor = _tensor(spec, slot.shape, slot.dtype, self.index)
+            tensor = _dense(spec, slot.shape, slot.dtype, self.index)
             self.index += 1
             if not self._met(slot, tensor):
                 break
-        return tensor
+        return _formed(spec, tensor)
 
     def _met(self, slot: Slot, tensor: torch.Tensor) -> bool:
         if tensor.numel() == 0:
@@ -82,6 +86,12 @@ class _Filler:
         return met
 
 
+def _copy(twin: torch.Tensor) -> torch.Tensor:
+    copy = twin.detach().clone()
+    is_parameter = isinstance(twin, nn.Parameter)
+    return nn.Parameter(copy, requires_grad=twin.requires_grad) if is_parameter else copy
+
+
 def _same(tensor: torch.Tensor, initial: torch.Tensor) -> bool:
     if tensor.shape != initial.shape or initial.device.type != "cpu" or initial.is_sparse:
         return False
@@ -90,7 +100,7 @@ def _same(tensor: torch.Tensor, initial: torch.Tensor) -> bool:
     return torch.equal(left.view(integer), right.view(integer))
 
 
-def _tensor(
+def _dense(
     spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype, index: int
 ) -> torch.Tensor:
     if spec.dtype is not None:
@@ -99,6 +109,13 @@ def _tensor(
     for position, kind in spec.values:
         bits = tensor.view(-1).view(INTEGERS[dtype.itemsize])
         bits[position] = VALUES[kind][dtype]
+    return tensor
+
+
+def _formed(spec: TensorSpec, dense: torch.Tensor) -> torch.Tensor:
+    tensor = FORMS[spec.form].make(dense)
+    if spec.requires_grad is not None:
+        return nn.Parameter(tensor, requires_grad=spec.requires_grad)
     return tensor
 
 

@@ -92,12 +92,12 @@ def records_of(data: bytes) -> list[Record]:
     return [Record(e.name, data[e.data : e.end]) for e in layout_of(data).entries]
 
 
-def packed(records: Iterable[Record]) -> bytes:
-    """An archive as torch writes it: stored, each record's data at a multiple of 64 bytes."""
+def packed(records: Iterable[Record], alignment: int = _ALIGNMENT) -> bytes:
+    """An archive as torch writes it: stored, each record's data at a multiple of ``alignment``."""
     out, directory, count = bytearray(), bytearray(), 0
     for record in records:
         name, start, sizes = record.name.encode(), len(out), _sizes(record)
-        padding = -(start + _LOCAL.size + len(name) + 4) % _ALIGNMENT
+        padding = -(start + _LOCAL.size + len(name) + 4) % alignment
         extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
         rest = (0, 0, 0, 0, 0, len(name), len(extra))
         out += _LOCAL.pack(b"PK\x03\x04", 0, _FLAGS, record.method, *rest) + name + extra

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case, CheckpointSpec, View
-from pytest_ckptload.contents import fill, state_of
+from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec, View
+from pytest_ckptload.contents import FORMS, fill, state_of
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import structure_of
 
@@ -51,7 +51,13 @@ def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build")
     contents = _Contents(case, module)
     lines += contents.explicit() if case.module is not None else contents.looped()
     lines += [line for view in case.checkpoint.views for line in contents.view(view)]
+    lines += contents.forms()
     lines += [f"del state[{literal(name)}]" for name in case.checkpoint.missing]
+    if case.checkpoint.order != "module":
+        names = "sorted(state)" if case.checkpoint.order == "sorted" else "list(reversed(state))"
+        lines += [f"for name in {names}:", "    state.move_to_end(name)"]
+    if not case.checkpoint.metadata:
+        lines.append("del state._metadata")
     return lines
 
 
@@ -62,7 +68,8 @@ class _Contents:
         structure, spec = structure_of(module), case.checkpoint
         self.original = module.state_dict()
         self.final = state_of(module, structure, spec)
-        self.plain = _tensors(state_of(module, structure, replace(spec, views=())))
+        self.specs = {**spec.tensors, **spec.extra}
+        self.plain = _tensors(state_of(module, structure, _without_forms(spec)))
         self.written: dict[int, str] = {}
         self.last = -1
         # Views of few elements are cut out of a storage that is written down as a whole.
@@ -122,6 +129,22 @@ class _Contents:
             viewed = "" if len(shape) == 1 else f".view({_listed(shape) or '()'})"
             yield f"state[{literal(name)}] = storage{cut}{viewed}"
 
+    def forms(self) -> Iterator[str]:
+        """Lines that give tensors another form than the dense one, or make Parameters of them."""
+        done: dict[int, str] = {}
+        for name, spec in self.specs.items():
+            target, dense = f"state[{literal(name)}]", self.plain.get(name)
+            if (spec.form, spec.requires_grad) == ("dense", None) or dense is None:
+                continue
+            if id(dense) in done:
+                yield f"{target} = {done[id(dense)]}"
+                continue
+            done[id(dense)] = target
+            if spec.form != "dense":
+                yield f"{target} = {FORMS[spec.form].code.format(target)}"
+            if spec.requires_grad is not None:
+                yield f"{target} = nn.Parameter({target}, requires_grad={spec.requires_grad})"
+
     def _line(self, name: str, tensor: torch.Tensor) -> Iterator[str]:
         target = f"state[{literal(name)}]"
         if id(tensor) in self.written:
@@ -151,6 +174,15 @@ class _Contents:
                 self.last = index
                 return index, [int(place) for place in unlike.nonzero()]
         return None
+
+
+def _without_forms(spec: CheckpointSpec) -> CheckpointSpec:
+    def dense(specs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+        return {n: replace(s, form="dense", requires_grad=None) for n, s in specs.items()}
+
+    return replace(
+        spec, views=(), tensors=dense(spec.tensors), extra=dense(spec.extra), order="module"
+    )
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:

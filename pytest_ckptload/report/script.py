@@ -21,7 +21,7 @@ from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, loader_name
 from pytest_ckptload.report.assertions import assertion_lines
 from pytest_ckptload.report.checkpoint_code import checkpoint_lines
-from pytest_ckptload.report.damage_code import file_lines
+from pytest_ckptload.report.file_code import file_lines
 from pytest_ckptload.report.module_code import module_lines
 from pytest_ckptload.report.quoting import Quoter, literal
 from pytest_ckptload.report.scene import Scene
@@ -35,9 +35,9 @@ _WIDTH = 96
 
 # What the script calls its own: nothing that is quoted may be called the same.
 _NAMES = """
-    before bits build data expected feed first folder held index indices left loaded mark name
-    parameter parameters path right saved second state storage tensor value wanted written
-    your_loader
+    archive before bits build data expected feed first folder held index indices left loaded
+    location_tag mark name parameter parameters path payload record records right saved second state
+    storage tensor value wanted written your_loader
 """
 _RESERVED = frozenset(_NAMES.split())
 
@@ -48,6 +48,7 @@ _OWN_IMPORTS: Mapping[str, Import] = {
     "nn": ("torch", "nn", "nn"),
     "tempfile": ("tempfile", None, "tempfile"),
     "threading": ("threading", None, "threading"),
+    "zipfile": ("zipfile", None, "zipfile"),
     "zlib": ("zlib", None, "zlib"),
     "torch": ("torch", None, "torch"),
 }
@@ -229,7 +230,10 @@ class _Script:
         place = "" if self.device.type == "cpu" else f".to({literal(self.device)})"
         where = literal(str(self.device))
         yield f"expected = {self.build}(){place}"
-        yield f"saved = torch.load(path, map_location={where}, weights_only=True, mmap=False)"
+        if spec.prefix or spec.payload:
+            yield "saved = state"
+        else:
+            yield f"saved = torch.load(path, map_location={where}, weights_only=True, mmap=False)"
         strict = ", strict=False" if spec.missing or spec.extra else ""
         yield f"expected.load_state_dict(saved{strict})"
         if self.dtype is not None:

@@ -212,10 +212,11 @@ class Attempt:
     """How a load ended, where that alone is to be judged.
 
     ``expect`` is ``"load"`` where the eager recipe loads, ``"mismatch"`` where names are missing
-    from the file or too many, ``"damage"`` where the file was damaged, ``"refusal"`` where the
-    eager recipe refuses for a reason of its own. ``refusable`` says why refusing is right all the
-    same. ``executed`` says which code ran that the file brought along, ``climbed`` are the files
-    that were written to where names in it point, out of the folder that they belong to.
+    from the file or too many, ``"shapes"`` where shapes are others than the module's, ``"damage"``
+    where the file was damaged, ``"refusal"`` where the eager recipe refuses for a reason of its
+    own. ``refusable`` says why refusing is right all the same. ``executed`` says which code ran
+    that the file brought along, ``climbed`` are the files that were written to where names in it
+    point, out of the folder that they belong to.
     """
 
     expect: str

@@ -96,19 +96,28 @@ def _described(error: BaseException) -> str:
     "CKPT804",
     "mismatch-accepted",
     Attempt,
-    statement="With the promise *strict*, a file with a key too few or too many is refused.",
-    explanation=(
-        "Half-loaded models train and answer without complaint. A loader that does not promise "
-        "to be "
-        "strict may accept such a file, but may leave nothing on meta or in uninitialised memory. "
-        "Filling a tied name through its tie is no acceptance of a missing key."
+    statement=(
+        "A file with other shapes than the module's is refused, and with the promise *strict* one "
+        "with a key too few or too many."
     ),
-    cause="`strict=False`, or a loop over the file's keys that never looks at the module's.",
-    fix="Use `strict=True`, or compare both sets of names and raise.",
-    references=("vllm-project/vllm#10327", "urchade/GLiNER#355"),
+    explanation=(
+        "Half-loaded models train and answer without complaint. A tensor of another shape than "
+        "the module's is to be refused always. A loader that does not promise to be strict may "
+        "accept a key too few or too many, but may leave nothing on meta or in uninitialised "
+        "memory. Filling a tied name through its tie is no acceptance of a missing key."
+    ),
+    cause=(
+        "`strict=False`, a loop over the file's keys that never looks at the module's, or `copy_` "
+        "into a tensor that the other broadcasts to."
+    ),
+    fix="Use `strict=True`, or compare both sets of names, and shapes, and raise.",
+    references=("vllm-project/vllm#10327", "urchade/GLiNER#355", "pytorch/pytorch#126604"),
 )
 def mismatch_accepted(attempt: Attempt) -> Iterator[Broken]:
-    if attempt.expect == "mismatch" and attempt.error is None and "strict" in attempt.promises:
+    demanded = attempt.expect == "shapes" or (
+        attempt.expect == "mismatch" and "strict" in attempt.promises
+    )
+    if demanded and attempt.error is None:
         yield Broken("the load", f"accepted a file with {attempt.details}")
 
 
@@ -160,7 +169,7 @@ def code_executed(attempt: Attempt) -> Iterator[Broken]:
     fix="Return the `nn.Module` (a wrapper needs a small function that takes it out).",
 )
 def no_module(attempt: Attempt) -> Iterator[Broken]:
-    if attempt.expect in ("load", "mismatch") and attempt.returned is not None:
+    if attempt.expect in ("load", "mismatch", "shapes") and attempt.returned is not None:
         yield Broken("the load", f"returned {attempt.returned}")
 
 

@@ -15,6 +15,7 @@ __all__ = ["DIVERGENCES", "Divergence", "divergences_of"]
 
 _ASSIGN = ("meta_assign", "mmap_meta_assign", "mmap_stream")
 _RESUME = ("mmap_meta_assign_resume", "mmap_meta_swap_resume")
+_MAPPED = ("mmap", "mmap_meta_assign", "mmap_meta_swap", "mmap_stream")
 _META = (*_ASSIGN, "mmap_meta_swap", *_RESUME)
 
 
@@ -90,9 +91,44 @@ DIVERGENCES = (
         "overlapping views in the file share memory in the module",
     ),
     Divergence(
+        "CKPT508",
+        "expanded",
+        ("meta_assign", "mmap_meta_assign", "mmap_meta_swap"),
+        "lucidrains/titans-pytorch#64",
+        "an expanded entry stays expanded, and no optimizer can step it",
+    ),
+    Divergence(
+        "CKPT206",
+        "parameters-saved",
+        _ASSIGN,
+        "pytorch/pytorch#102212",
+        "a buffer that the file has as a Parameter requires gradients",
+    ),
+    Divergence(
+        "CKPT304",
+        "parameters-saved",
+        ("meta_assign", "mmap_meta_assign"),
+        "pytorch/pytorch#102212",
+        "a buffer that the file has as a Parameter becomes one",
+    ),
+    Divergence(
+        "CKPT803",
+        "legacy",
+        _MAPPED,
+        "pytorch/pytorch#102549",
+        "files from before the zip archive cannot be mapped",
+    ),
+    Divergence(
+        "CKPT101",
+        "deflated",
+        _MAPPED,
+        "pytorch/pytorch#102549",
+        "mapping takes the bytes of a compressed record for those of its tensor",
+    ),
+    Divergence(
         "CKPT805",
         "damaged",
-        ("mmap", "mmap_meta_assign", "mmap_meta_swap", "mmap_stream"),
+        _MAPPED,
         "pytorch/pytorch#102549",
         "mapping takes a record's place from the archive and its size from the pickle",
     ),

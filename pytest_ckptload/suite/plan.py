@@ -111,7 +111,7 @@ def subjects(loaders: Mapping[str, Loader], *, recipes: bool, torch_version: str
     chosen = []
     if recipes:
         for name, recipe in RECIPES.items():
-            demands: dict[str, Any] = {"promises": ("strict", "robust")}
+            demands: dict[str, Any] = {"promises": ("strict", "robust", "formats")}
             if recipe is mmap_stream:
                 recipe = partial(mmap_stream, dtype=_STREAM_DTYPE)
                 demands["dtype"] = _STREAM_DTYPE

@@ -93,6 +93,26 @@ class Plan:
         }
         return [s for s in self.structure.saved if s.name not in taken and suits(s)]
 
+    def give_entry(
+        self, choose: Choose, slots: Sequence[Slot], spec: Callable[[Slot], TensorSpec]
+    ) -> bool:
+        """Give one of the ``slots`` an entry of its own in the file; its twins have the same."""
+        if not slots:
+            return False
+        chosen = choose(slots)
+        entry = spec(chosen)
+        for slot in self.structure.saved:
+            if slot.group == chosen.group:
+                self.tensors[slot.name] = entry
+        return True
+
+    def write_as(self, format: str) -> bool:
+        """Have the file written in this format, where neither format nor damage is settled yet."""
+        if self.format != "zip" or self.damage is not None:
+            return False
+        self.format = format
+        return True
+
     def module(self) -> ModuleSpec:
         """The module so far."""
         if len(self.children) == 1 and not self.edits:

@@ -14,7 +14,7 @@ _OPTIONS = Covered.of(
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    if plan.damage is not None:
+    if plan.damage is not None or plan.format != "zip":
         return False
     kind = choose(_OPTIONS)
     plan.damage = Damage(kind, choose(_KINDS[kind].places))

@@ -10,7 +10,7 @@ _OPTIONS = Covered.of(name for name, kind in DAMAGES.items() if kind.hostile)
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    if plan.damage is not None:
+    if plan.damage is not None or plan.format != "zip":
         return False
     plan.damage = Damage(choose(_OPTIONS))
     return True

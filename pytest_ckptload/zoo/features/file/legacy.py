@@ -1,0 +1,19 @@
+"""The file has the format from before the zip archive, which ``torch.save`` writes when asked."""
+
+from __future__ import annotations
+
+from pytest_ckptload.zoo.feature import Choose, Feature, Plan
+
+
+def _apply(plan: Plan, choose: Choose) -> bool:
+    return plan.write_as("legacy")
+
+
+FEATURE = Feature(
+    name="legacy",
+    of="checkpoint",
+    sentence="The file has the format from before the zip archive.",
+    references=("huggingface/transformers#28331", "pytorch/pytorch#102549"),
+    apply=_apply,
+    promise="formats",
+)
