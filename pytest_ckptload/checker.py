@@ -105,8 +105,6 @@ def examine(
         reference_module = None
         with stage("writing"):
             state = state_of(subject.fresh, subject.structure, case.checkpoint)
-            if case.module is None and subject.woven:
-                state = _consistent(state, subject)
             if demands.save is None:
                 write(state, path, case.checkpoint)
                 path = renamed(path)
@@ -123,20 +121,6 @@ def examine(
         sample = _Sample(path, state, case)
         with nullcontext() if damage is None else damaged(path, damage):
             return _Examination(subject, loader, device, demands, sample, reference_module).run()
-
-
-def _consistent(state: dict[str, Any], subject: Subject) -> dict[str, Any]:
-    """The state with the values that the module has once it is loaded: where tensors overlap by
-    construction, no file that was ever saved gives both a value of its own.
-    """
-    module = subject.build()
-    with quiet():
-        _, error = attempt(lambda: module.load_state_dict(state, strict=False, assign=False))
-    if error is None:
-        for name, value in module.state_dict().items():
-            if name in state:
-                state[name] = value
-    return state
 
 
 def examine_file(

@@ -50,11 +50,6 @@ class Subject:
         packed = getattr(torch, "float4_e2m1fn_x2", None)
         return all(place.tensor.dtype != packed for place in self.initial.places.values())
 
-    @cached_property
-    def woven(self) -> bool:
-        """Whether tensors of the module overlap by construction."""
-        return bool(self.initial.overlaps)
-
     @classmethod
     def of(cls, case: Case) -> Subject:
         """The subject of a case that has its own module."""

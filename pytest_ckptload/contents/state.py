@@ -7,7 +7,7 @@ user's own included.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -32,9 +32,14 @@ def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> d
     for view in spec.views:
         _make_views(filled, view)
     state: OrderedDict[str, Any] = OrderedDict()
+    met: set[int] = set()
     for name, value in original.items():
         if name not in spec.missing:
             state[name] = filled.get(name, value)
+            if id(state[name]) in met and not isinstance(state[name], nn.Parameter):
+                # As in every state dict: one storage, and a tensor for each name.
+                state[name] = state[name].detach()
+            met.add(id(state[name]))
     for index, (name, tensor) in enumerate(spec.extra.items()):
         state[name] = _formed(tensor, _dense(tensor, (2,), torch.float32, 1000 + index))
     if spec.metadata and hasattr(original, "_metadata"):
@@ -61,7 +66,30 @@ class _Filler:
                 filled[slot.name] = twin if spec.ties == "shared" else _copy(twin)
             else:
                 filled[slot.name] = self.fill_one(slot, spec.tensors.get(slot.name, TensorSpec()))
+        for names in structure.woven:
+            if not spec.tensors.keys() & set(names):
+                self.weave(filled, names, shared=spec.ties == "shared")
         return filled
+
+    def weave(self, filled: dict[str, torch.Tensor], names: Iterable[str], shared: bool) -> None:
+        """Give tensors that overlap in the module contents that do not contradict each other: no
+        file that was ever saved gives each a value of its own.
+        """
+        places = {name: self.original[name] for name in names}
+        room = max(tensor.untyped_storage().nbytes() for tensor in places.values())
+        storage = torch.zeros(room, dtype=torch.uint8, device="cpu").untyped_storage()
+        views = {
+            name: torch.empty(0, dtype=tensor.dtype, device="cpu").set_(
+                storage, tensor.storage_offset(), tensor.shape, tensor.stride()
+            )
+            for name, tensor in places.items()
+        }
+        for name, view in views.items():
+            view.copy_(filled[name])
+        twins = {id(filled[name]): name for name in views}
+        for name, tensor in filled.items():
+            if (first := twins.get(id(tensor))) is not None:
+                filled[name] = views[first] if shared else views[first].clone()
 
     def fill_one(self, slot: Slot, spec: TensorSpec) -> torch.Tensor:
         # A bool scalar has two values to offer: after a few tries, take what there is.

@@ -74,8 +74,7 @@ def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.is_contiguous():
-        return tensor.view(-1)
+    # A tensor of one element is contiguous whatever its stride, and then not to be viewed as bytes.
     return tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset())
 
 
@@ -115,8 +114,8 @@ def same_but_nan(left: torch.Tensor, right: torch.Tensor) -> bool:
 def _elements_equal(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Element by element, over CPU tensors of one shape and dtype: the same bytes or not."""
     size = left.element_size()
-    left_bytes = left.contiguous().view(-1).view(torch.uint8).view(-1, size)
-    right_bytes = right.contiguous().view(-1).view(torch.uint8).view(-1, size)
+    left_bytes = _in_memory_order(left.contiguous()).view(torch.uint8).view(-1, size)
+    right_bytes = _in_memory_order(right.contiguous()).view(torch.uint8).view(-1, size)
     return (left_bytes == right_bytes).all(1).view(left.shape)
 
 
@@ -135,7 +134,7 @@ def first_difference(actual: torch.Tensor, expected: torch.Tensor) -> Difference
 
 
 def _show(tensor: torch.Tensor, flat: int) -> str:
-    element = tensor.contiguous().view(-1)[flat : flat + 1]
+    element = _in_memory_order(tensor.contiguous())[flat : flat + 1]
     pattern = bytes(reversed(element.view(torch.uint8).tolist())).hex()
     try:
         value = str(element.item())

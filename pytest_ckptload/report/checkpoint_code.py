@@ -51,6 +51,7 @@ def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build")
     contents = _Contents(case, module)
     lines += contents.explicit() if case.module is not None else contents.looped()
     lines += [line for view in case.checkpoint.views for line in contents.view(view)]
+    lines += contents.woven()
     lines += contents.forms()
     lines += [f"del state[{literal(name)}]" for name in case.checkpoint.missing]
     if case.checkpoint.order != "module":
@@ -68,9 +69,10 @@ class _Contents:
         structure, spec = structure_of(module), case.checkpoint
         self.original = module.state_dict()
         self.final = state_of(module, structure, spec)
+        self.groups = structure.woven if spec.ties == "shared" else ()
         self.specs = {**spec.tensors, **spec.extra}
         self.plain = _tensors(state_of(module, structure, _without_forms(spec)))
-        self.written: dict[int, str] = {}
+        self.written: dict[_Elements, str] = {}
         self.last = -1
         # Views of few elements are cut out of a storage that is written down as a whole.
         self.cut = {n for v in spec.views for n in v.names if self._size(v) <= _MOST_NUMBERS}
@@ -91,12 +93,16 @@ class _Contents:
         others: list[str] = []
         for name, value in self.original.items():
             tensor, index = self.plain.get(name), None
-            if tensor is not None and id(tensor) not in self.written and _alike(tensor, value):
+            if (
+                tensor is not None
+                and _elements(tensor) not in self.written
+                and _alike(tensor, value)
+            ):
                 found = self._pattern(tensor)
                 index = found[0] if found and not found[1] else None
             indices.append(index)
-            if index is not None:
-                self.written[id(tensor)] = name
+            if tensor is not None and index is not None:
+                self.written[_elements(tensor)] = name
             elif tensor is not None:
                 others.append(name)
         for name in self.plain:
@@ -129,17 +135,31 @@ class _Contents:
             viewed = "" if len(shape) == 1 else f".view({_listed(shape) or '()'})"
             yield f"state[{literal(name)}] = storage{cut}{viewed}"
 
+    def woven(self) -> Iterator[str]:
+        """Lines that put tensors into one storage that lie so in the module."""
+        for names in self.groups:
+            if self.specs.keys() & set(names):
+                continue
+            first = self.plain[names[0]]
+            elements = first.untyped_storage().nbytes() // first.element_size()
+            yield f"storage = torch.zeros({elements}, dtype={first.dtype})"
+            for name in names:
+                tensor, target = self.plain[name], f"state[{literal(name)}]"
+                lies = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+                yield f"tensor = storage.as_strided({', '.join(map(literal, lies))})"
+                yield f"{target} = tensor.copy_({target})"
+
     def forms(self) -> Iterator[str]:
         """Lines that give tensors another form than the dense one, or make Parameters of them."""
-        done: dict[int, str] = {}
+        done: dict[_Elements, str] = {}
         for name, spec in self.specs.items():
             target, dense = f"state[{literal(name)}]", self.plain.get(name)
             if (spec.form, spec.requires_grad) == ("dense", None) or dense is None:
                 continue
-            if id(dense) in done:
-                yield f"{target} = {done[id(dense)]}"
+            if (first := done.setdefault(_elements(dense), target)) is not target:
+                detached = "" if spec.requires_grad is not None else ".detach()"
+                yield f"{target} = {first}{detached}"
                 continue
-            done[id(dense)] = target
             if spec.form != "dense":
                 yield f"{target} = {FORMS[spec.form].code.format(target)}"
             if spec.requires_grad is not None:
@@ -147,10 +167,10 @@ class _Contents:
 
     def _line(self, name: str, tensor: torch.Tensor) -> Iterator[str]:
         target = f"state[{literal(name)}]"
-        if id(tensor) in self.written:
-            yield f"{target} = state[{literal(self.written[id(tensor)])}]"
+        if _elements(tensor) in self.written:
+            yield f"{target} = state[{literal(self.written[_elements(tensor)])}].detach()"
             return
-        self.written[id(tensor)] = name
+        self.written[_elements(tensor)] = name
         if tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
             index, patches = found
             yield f"{target} = fill({literal(tuple(tensor.shape))}, {tensor.dtype}, {index})"
@@ -174,6 +194,19 @@ class _Contents:
                 self.last = index
                 return index, [int(place) for place in unlike.nonzero()]
         return None
+
+
+_Elements = tuple[Any, ...]
+
+
+def _elements(tensor: torch.Tensor) -> _Elements:
+    """What makes two entries one: the same elements of one storage."""
+    return (
+        tensor.untyped_storage()._cdata,
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+    )
 
 
 def _without_forms(spec: CheckpointSpec) -> CheckpointSpec:
@@ -213,11 +246,12 @@ def _loop(indices: list[int | None], numbered: bool, guarded: bool) -> Iterator[
 def _expression(tensor: torch.Tensor) -> str:
     """An expression whose value has the dtype, the shape and every bit of ``tensor``."""
     dtype = "" if tensor.dtype in _IMPLIED else f", dtype={tensor.dtype}"
+    tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
     if not tensor.numel():
         return f"torch.empty({literal(tuple(tensor.shape))}, dtype={tensor.dtype})"
     if tensor.numel() <= _MOST_NUMBERS and (text := _exactly(tensor, dtype)) is not None:
         return text
-    data = bytes(tensor.reshape(-1).view(torch.uint8).tolist()).hex()
+    data = bytes(tensor.contiguous().view(-1).view(torch.uint8).tolist()).hex()
     shape = "" if tensor.dim() == 1 else f".reshape({_listed(tensor.shape) or '()'})"
     return f'torch.frombuffer(bytearray.fromhex("{data}"), dtype={tensor.dtype}){shape}'
 

@@ -64,8 +64,8 @@ _INSTEAD = {
 _BITS = '''\
 def bits(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes of a tensor."""
-    plain = tensor.detach().cpu().to_dense().resolve_conj().resolve_neg().contiguous()
-    return plain.view(-1).view(torch.uint8)'''
+    plain = tensor.detach().cpu().to_dense().resolve_conj().resolve_neg().flatten()
+    return plain.clone(memory_format=torch.contiguous_format).view(torch.uint8)'''
 
 # Rules about memory that nobody wrote to, or that was written to in part.
 _POISONED = {"CKPT101", "CKPT102"}

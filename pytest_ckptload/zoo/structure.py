@@ -6,7 +6,9 @@ needs more of the module than this.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,12 +31,22 @@ class Slot:
     group: str
     numel: int
 
+    @property
+    def trainable(self) -> bool:
+        """Whether a parameter of this dtype can require gradients."""
+        return self.dtype.is_floating_point or self.dtype.is_complex
+
 
 @dataclass(frozen=True)
 class Structure:
-    """The persistent tensors of a module, in the order of its state dict."""
+    """The persistent tensors of a module, in the order of its state dict.
+
+    ``woven`` are the groups of names whose tensors lie in the same stretch of one storage by
+    construction, and are not the same tensor.
+    """
 
     saved: tuple[Slot, ...] = ()
+    woven: tuple[tuple[str, ...], ...] = ()
 
     def ties(self) -> list[tuple[str, ...]]:
         """The groups of names that are one tensor in the module."""
@@ -51,10 +63,36 @@ def structure_of(module: nn.Module) -> Structure:
     """
     groups: dict[int, str] = {}
     slots = []
-    for name, tensor in module.state_dict(keep_vars=True).items():
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
             continue
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
         group = groups.setdefault(id(tensor), name)
         slots.append(Slot(name, tuple(tensor.shape), tensor.dtype, kind, group, tensor.numel()))
-    return Structure(tuple(slots))
+    return Structure(tuple(slots), _woven(state, groups.values()))
+
+
+def _woven(state: Mapping[str, Any], names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    extents = sorted(_extent(name, state[name]) for name in names if _lies_somewhere(state[name]))
+    woven: list[list[str]] = []
+    reached = (0, 0)
+    for storage, start, end, name in extents:
+        if (storage, start) < reached:
+            woven[-1].append(name)
+        else:
+            woven.append([name])
+        reached = max(reached, (storage, end))
+    return tuple(tuple(group) for group in woven if len(group) > 1)
+
+
+def _lies_somewhere(tensor: torch.Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_meta and tensor.numel() > 0
+
+
+def _extent(name: str, tensor: torch.Tensor) -> tuple[int, int, int, str]:
+    """The storage of a tensor, and the first of its elements and the one behind its last there."""
+    start = int(tensor.storage_offset())
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    end = start + int(sum((size - 1) * stride for size, stride in steps)) + 1
+    return tensor.untyped_storage()._cdata, start, end, name

@@ -1,4 +1,4 @@
-"""Tensors without dimensions."""
+"""A parameter without dimensions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 
 class Scalar(nn.Module):
-    """A parameter and a buffer without dimensions."""
+    """A number that is a parameter."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor(1.0))
-        self.register_buffer("steps", torch.tensor(0))
+        self.scale = nn.Parameter(torch.ones((), dtype=dtype))
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    plan.add("Scalar")
+    plan.add("Scalar", dtype=choose(("float32", "bfloat16", "float64")))
 
 
 FEATURE = Feature(
     name="scalar",
     of="module",
-    sentence="A parameter and a buffer have no dimensions.",
+    sentence="A parameter has no dimensions.",
     references=("huggingface/peft#3676",),
     apply=_apply,
     factories=(Scalar,),
