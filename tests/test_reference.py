@@ -295,10 +295,57 @@ def test_a_missing_tied_name_is_filled_through_the_tie_or_refused():
 # --- refusals and damage
 
 
+class Refusing(nn.Linear):
+    def _load_from_state_dict(self, *args):
+        raise RuntimeError("not with me")
+
+
 def test_where_the_eager_recipe_refuses_nothing_is_judged():
-    wrong_shape = CheckpointSpec({"weight": TensorSpec(shape=(7,))})
     for loader in (eager, mmap_meta_assign, lambda build, path, device: build()):
-        assert codes(linear, loader, wrong_shape) == []
+        assert codes(lambda: Refusing(2, 3), loader) == []
+
+
+def test_other_shapes_are_to_be_refused_always():
+    wrong_shape = CheckpointSpec({"weight": TensorSpec(shape=(7,))})
+
+    def broadcasting(build, path, device):
+        module = build()
+        module.weight.data.copy_(torch.load(path, weights_only=True)["weight"])
+        return module
+
+    assert codes(linear, eager, wrong_shape) == []
+    assert codes(linear, mmap_meta_assign, wrong_shape) == []
+    assert codes(linear, lambda build, path, device: build(), wrong_shape) == ["CKPT804"]
+    one = CheckpointSpec({"weight": TensorSpec(shape=(1, 1))})
+    assert codes(linear, broadcasting, one) == ["CKPT804"]
+
+
+@pytest.mark.parametrize("wrapped", [{"prefix": "module."}, {"payload": "model"}], ids=str)
+def test_a_wrapped_file_may_be_refused_but_not_half_loaded(wrapped):
+    spec = CheckpointSpec(**wrapped)
+
+    def plain(build, path, device):
+        module = build()
+        module.load_state_dict(torch.load(path, weights_only=True), strict=True)
+        return module
+
+    def lenient(build, path, device):
+        module = build()
+        module.load_state_dict(torch.load(path, weights_only=True), strict=False)
+        return module
+
+    def unwrapping(build, path, device, names=("weight", "bias")):
+        payload = torch.load(path, weights_only=True)
+        state = {k.removeprefix("module."): v for k, v in payload.get("model", payload).items()}
+        module = build()
+        module.load_state_dict({name: state[name] for name in names}, strict=False)
+        return module
+
+    assert codes(linear, plain, spec) == []
+    assert codes(linear, unwrapping, spec, promises=frozenset({"strict"})) == []
+    assert codes(linear, lenient, spec) == []
+    assert codes(linear, lenient, spec, promises=frozenset({"strict"})) == ["CKPT804"]
+    assert codes(linear, lambda *a: unwrapping(*a, names=("bias",)), spec) == ["CKPT104"]
 
 
 def test_without_strict_a_missing_key_may_be_accepted_but_nothing_left_unset():

@@ -15,7 +15,7 @@ class Fault:
     sibling.
 
     ``promises`` are those under which it is a fault at all; ``advice`` says that the rule only
-    advises.
+    advises. ``beyond`` are the features that the sibling gets wrong, too: it is correct without.
     """
 
     code: str
@@ -25,6 +25,7 @@ class Fault:
     promises: tuple[str, ...] = ()
     training: bool = False
     advice: bool = False
+    beyond: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

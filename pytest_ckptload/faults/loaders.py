@@ -102,9 +102,11 @@ def makes_buffers_sparse(build: Build, path: Path, device: torch.device) -> nn.M
 
 def clones_buffers(build: Build, path: Path, device: torch.device) -> nn.Module:
     module = eager(build, path, device)
+    made: dict[torch.Tensor, torch.Tensor] = {}
     for part in dict.fromkeys(module.modules()):
-        for name, buffer in part._buffers.items():
-            part._buffers[name] = None if buffer is None else buffer.clone()
+        for name, old in part._buffers.items():
+            if old is not None:
+                part._buffers[name] = made.setdefault(old, old.clone())
     return module
 
 
@@ -220,6 +222,9 @@ def _flat(build: Build, path: Path, device: torch.device, gap: int) -> nn.Module
     return module
 
 
+# What new tensors in the place of the old ones come apart from.
+_HELD = ("alias-attribute", "view-parameter")
+
 LOADER_FAULTS = (
     Fault("CKPT101", flips_a_bit, keeps_everything, ("tracel-ai/burn#5383",)),
     Fault(
@@ -233,12 +238,26 @@ LOADER_FAULTS = (
         keeps_everything,
         ("RobTand/prismaquant#968", "huggingface/transformers#24576"),
     ),
-    Fault("CKPT201", casts_weights_to_half, clones_parameters, ("pytorch/pytorch#126000",)),
-    Fault("CKPT202", flattens, clones_parameters, ("pytorch/pytorch#126604",)),
-    Fault("CKPT203", transposes_strides, clones_parameters, ("safetensors/safetensors#308",)),
+    Fault(
+        "CKPT201",
+        casts_weights_to_half,
+        clones_parameters,
+        ("pytorch/pytorch#126000",),
+        beyond=_HELD,
+    ),
+    Fault("CKPT202", flattens, clones_parameters, ("pytorch/pytorch#126604",), beyond=_HELD),
+    Fault(
+        "CKPT203",
+        transposes_strides,
+        clones_parameters,
+        ("safetensors/safetensors#308",),
+        beyond=_HELD,
+    ),
     Fault("CKPT204", makes_buffers_sparse, clones_buffers, ("pytorch/pytorch#134953",)),
     Fault("CKPT206", forgets_frozen, eager, ("pytorch/torchtitan#3886",)),
-    Fault("CKPT207", drops_subclasses, keeps_subclasses, ("vllm-project/vllm#34201",)),
+    Fault(
+        "CKPT207", drops_subclasses, keeps_subclasses, ("vllm-project/vllm#34201",), beyond=_HELD
+    ),
     Fault("CKPT301", deletes_unsaved_buffers, eager, ("huggingface/transformers#25555",)),
     Fault(
         "CKPT302",
@@ -250,11 +269,12 @@ LOADER_FAULTS = (
     Fault("CKPT303", mmap_meta_assign, keeps_everything, ("pytorch/pytorch#102212",)),
     Fault("CKPT304", makes_every_buffer_persistent, eager, ("huggingface/transformers#24576",)),
     Fault("CKPT307", returns_eval, eager, ("huggingface/transformers#25555",), advice=True),
-    Fault("CKPT401", unties, keeps_subclasses, ("pytorch/pytorch#188346",)),
+    Fault("CKPT401", unties, keeps_subclasses, ("pytorch/pytorch#188346",), beyond=_HELD),
     Fault(
         "CKPT402",
         overlaps_in_one_buffer,
         backs_all_by_one_buffer,
         ("huggingface/accelerate#4083",),
+        beyond=_HELD,
     ),
 )
