@@ -107,7 +107,6 @@ def test_each_name_gives_what_it_says(run):
         """
         from pathlib import Path
         from pytest_ckptload.written import WrittenCase
-from pytest_ckptload.zoo import FEATURES
 
         few = settings(max_examples=5)
 
