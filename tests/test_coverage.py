@@ -6,14 +6,20 @@ import json
 import re
 
 import pytest
+from torch import nn
 
 from pytest_ckptload.case import Case, ModuleSpec
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.finding import Verdict
 from pytest_ckptload.recipes import mmap
 from pytest_ckptload.report.coverage import coverage_lines
+from pytest_ckptload.search import Budget, search
+from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.strategies.pairs import LEAST, paired
 from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
+from pytest_ckptload.zoo.structure import structure_of
 
 # --- counting
 
@@ -169,3 +175,81 @@ def test_items_of_the_suite_are_counted(pytester):
     result = pytester.runpytest_inprocess("-p", "no:benchmark", *arguments)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"features: 1 of {len(FEATURES)}", "  scalar *"])
+
+
+# --- the default budget
+
+# Of the features of a case: those of optimizers are for resumers, which have their own.
+GENERATED = [name for name, feature in FEATURES.items() if feature.of != "optimizer"]
+
+
+def budget(seed, structure=None):
+    """What a check with the default budget tries where nothing is found: nothing is loaded here."""
+    chosen = {"structure": structure}
+    outcome = search(
+        lambda case: Verdict(judged=True),
+        covering(**chosen),
+        cases(**chosen),
+        Budget(max_examples=100, seed=seed),
+    )
+    return outcome.tried
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_default_budget_tries_every_feature_five_times_and_every_class(seed):
+    tried = budget(seed)
+    assert set(tried.features) == set(GENERATED)
+    assert min(tried.features.values()) >= 5, tried.features
+    assert set(CATALOGUE) <= set(tried.classes)
+    # Random cases put together what the covering set does not.
+    assert len(tried.pairs) > len([case for case in covering() if len(case.features) == 2])
+
+
+def test_the_covering_set_alone_is_enough_and_stays_small():
+    tried = Tried()
+    fixed = list(covering())
+    for case in fixed:
+        tried.add(case)
+    assert min(tried.features[name] for name in GENERATED) >= LEAST
+    assert max(len(case.features) for case in fixed) == 2
+    assert len(fixed) <= 450
+
+
+def test_a_given_model_meets_every_feature_of_checkpoints_as_often():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    tried = Tried()
+    for case in covering(structure=structure_of(model)):
+        tried.add(case)
+    assert len(tried.features) > 15
+    assert min(tried.features.values()) >= LEAST
+    assert not tried.classes
+
+
+def test_pairs_are_of_features_that_go_together():
+    """Two refused files would hide each other; a module and a checkpoint meet on one tensor."""
+    two = [case.features for case in covering() if len(case.features) == 2]
+    assert len(set(two)) == len(two)
+    for names in two:
+        assert any(FEATURES[name].loadable for name in names)
+    halves = sum(FEATURES[one].of != FEATURES[other].of for one, other in two)
+    assert halves > len(two) / 2
+
+
+def test_a_feature_in_enough_cases_gets_no_more():
+    features = [FEATURES["tied"], FEATURES["scalar"]]
+
+    def make(on):
+        return Case(features=tuple(feature.name for feature in on))
+
+    assert list(paired(features, {"tied": 5, "scalar": 5}, make)) == []
+    assert [c.features for c in paired(features, {"tied": 5, "scalar": 1}, make)] == [
+        ("tied", "scalar")
+    ]
+    # One that does not go with the module at all is not tried in vain.
+    assert list(paired(features, {"scalar": 1}, make)) == []
+
+
+def test_a_pair_that_cannot_be_is_no_case():
+    features = [FEATURES["tied"], FEATURES["scalar"]]
+    alone = Case(features=("scalar",))
+    assert list(paired(features, {"tied": 1, "scalar": 1}, lambda on: alone)) == []
