@@ -38,13 +38,16 @@ class Tried:
     pairs: Counter[str] = field(default_factory=Counter)
 
     def add(self, case: Case, dtypes: Iterable[str] = (), optimizer: str | None = None) -> None:
-        """Count a case. What the case itself does not tell comes from who made its file."""
+        """Count a case. What the case itself does not tell comes from who made its file:
+        ``optimizer`` is the name of what made one, where the case has none of its own.
+        """
         self.cases += 1
         self.features.update(case.features)
         self.classes.update(case.classes())
         self.dtypes.update(dtypes)
         if optimizer is not None:
-            self.optimizers[optimizer] += 1
+            own = getattr(case, "optimizer", None)
+            self.optimizers[optimizer if own is None else own.factory] += 1
         self.pairs.update(pair(*two) for two in combinations(case.features, 2))
 
     def merge(self, other: Tried) -> None:
