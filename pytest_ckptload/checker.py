@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec
-from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.contents import dtypes_in, state_of, write
 from pytest_ckptload.damage import Marks, damaged, describe, watched
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.given import broken_record, state_in, verified
@@ -216,7 +216,8 @@ class _Examination:
             or expect == "shapes"
             or (expect == "damage" and "robust" in self.demands.promises)
         )
-        return Verdict(tuple(self.findings), judged, self.refused)
+        dtypes = dtypes_in(self.sample.values)
+        return Verdict(tuple(self.findings), judged, self.refused, dtypes=dtypes)
 
     def _ours(self, left: object) -> bool:
         """Whether the file may be destroyed, and is there yet."""

@@ -30,6 +30,7 @@ from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.resuming import adamw, examine_resume
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.runs import Allow, Defaults, Report, Runner, Target
+from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import FEATURES
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Checker:
     ) -> None:
         self.defaults = defaults or Defaults()
         self._runner = Runner(self.defaults, node, options, record)
+
+    @property
+    def tried(self) -> Tried:
+        """What was in the cases of all checks so far."""
+        return self._runner.tried
 
     def check(
         self,

@@ -70,7 +70,8 @@ def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequenc
     if problem := _problem(item, function, names[0]):
         pytest.fail(problem, pytrace=False)
     try:
-        defaults = checker_for(item).defaults
+        checker = checker_for(item)
+        defaults = checker.defaults
         # Shared, so that all names in one signature belong to one case.
         drawn = st.shared(_strategy(defaults, names), key="ckptload")
     except (InvalidArgument, ValueError) as error:
@@ -81,7 +82,7 @@ def _prepare(item: pytest.Function, function: Callable[..., Any], names: Sequenc
     if defaults.seed is not None:
         test = with_seed(defaults.seed)(test)
     replay = functools.partial(replay_command, item.nodeid, ())
-    inner: Any = made_real(function, names, replay)
+    inner: Any = made_real(function, names, replay, checker.tried)
     inner._hypothesis_internal_add_digest = item.nodeid.encode()
     test.hypothesis.inner_test = inner
     _put(item, test)

@@ -50,6 +50,7 @@ class Verdict:
     ``judged`` says that there was a reference to compare with, or a promise to hold the loader to,
     ``refused`` is the error with which the reference refused a file that is no damage of ours.
     ``died`` says that the process died that examined it, ``notes`` what else there is to say.
+    ``dtypes`` and ``optimizer`` are what the file was made with, where that much became known.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -57,6 +58,8 @@ class Verdict:
     refused: str | None = None
     died: bool = False
     notes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    optimizer: str | None = None
 
 
 class CheckpointMismatch(AssertionError):

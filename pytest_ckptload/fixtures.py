@@ -15,6 +15,7 @@ from pytest_ckptload.options import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_ckptload.checks import Checker, Defaults
+    from pytest_ckptload.tried import Tried
 
 __all__ = [
     "CURRENT",
@@ -25,6 +26,7 @@ __all__ = [
     "ckptload_checkpoint",
     "ckptload_device",
     "ckptload_module",
+    "tried_in",
 ]
 
 CURRENT = pytest.StashKey[pytest.Item]()
@@ -116,6 +118,12 @@ def checker_for(item: pytest.Item) -> Checker:
             _defaults(item), item.nodeid, _options(item.config), lambda r: _record(item, r)
         )
     return item.stash[_CHECKER]
+
+
+def tried_in(item: pytest.Item) -> Tried | None:
+    """What the checks of a test tried, where it made any."""
+    checker = item.stash.get(_CHECKER, None)
+    return None if checker is None else checker.tried
 
 
 def check_marker(item: pytest.Item) -> None:

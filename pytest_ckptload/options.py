@@ -34,6 +34,7 @@ class Settings(NamedTuple):  # made in a tenth of the time of a dataclass, in ev
     seed: int | None = None
     shrink: bool = True
     strict: bool = False
+    coverage: bool = False
     isolation: str = "auto"
     timeout: float | None = None
     memory: int | None = None
@@ -67,6 +68,7 @@ _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _FLAGS = {
     "no-shrink": "Report the first random case that fails, not the smallest.",
     "strict": "Advice fails as findings do.",
+    "coverage": "Say in the summary what was tried, how often, and what never.",
 }
 
 
@@ -128,6 +130,7 @@ def settings_from(config: pytest.Config) -> Settings:
         seed=get.number("seed", least=0),
         shrink=not get.flag("no-shrink"),
         strict=get.flag("strict"),
+        coverage=get.flag("coverage"),
         isolation=get.isolation("isolation"),
         timeout=get.seconds("timeout"),
         memory=get.size("memory"),

@@ -54,6 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "not say: features, without, promises, allow, devices, max_examples.",
     )
     config.stash[SETTINGS] = settings_from(config)
+    if config.stash[SETTINGS].coverage:
+        from pytest_ckptload.counting import CountingPlugin
+
+        config.pluginmanager.register(CountingPlugin(), "ckptload_counting")
     wanted, selected = suite_arguments(config)
     if wanted and not (config.option.help or config.option.version):
         with warnings.catch_warnings():

@@ -15,9 +15,9 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Demands, accused, compare, reference_of
-from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.contents import dtypes_in, state_of, write
 from pytest_ckptload.finding import Finding, Verdict
-from pytest_ckptload.loader import MakeOptimizer, Resumer
+from pytest_ckptload.loader import MakeOptimizer, Resumer, loader_name
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.printable import described
@@ -72,7 +72,12 @@ def examine_resume(
             write(payload, path)
             path = renamed(path)
         found = _examine(subject, payload, resume, make_optimizer, path, device)
-        return Verdict(tuple(found), judged=True)
+        return Verdict(
+            tuple(found),
+            judged=True,
+            dtypes=dtypes_in(payload["model"]),
+            optimizer=loader_name(make_optimizer),
+        )
 
 
 def _trained(case: Case, subject: Subject, make_optimizer: MakeOptimizer) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pytest_ckptload.report.text import failure_text, replay_command
 from pytest_ckptload.search import Budget, Found, Outcome, search
 from pytest_ckptload.strategies import cases, covering
 from pytest_ckptload.subject import Subject
+from pytest_ckptload.tried import Tried
 from pytest_ckptload.worker import Limits, isolated
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
@@ -55,27 +56,31 @@ class Report:
     """What a check that found nothing amounted to.
 
     ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
-    because the reference itself refused them, ``features`` how often each was in one. ``advice``
-    holds one finding for each rule that advises; ``allowed`` the reasons of allowances that were
-    used; ``notes`` say what was verified of a given file.
+    because the reference itself refused them; ``tried`` counts what was in them. ``advice`` holds
+    one finding for each rule that advises; ``allowed`` the reasons of allowances that were used;
+    ``notes`` say what was verified of a given file.
     """
 
     loader: str
     devices: tuple[str, ...] = ()
     examples: int = 0
     refused: int = 0
-    features: dict[str, int] = field(default_factory=dict)
+    tried: Tried = field(default_factory=Tried)
     advice: tuple[Finding, ...] = ()
     allowed: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> dict[str, int]:
+        """In how many cases each feature was."""
+        return dict(self.tried.features)
 
     def add(self, device: str, outcome: Outcome) -> None:
         """Count in what was seen on one device."""
         self.devices += (device,)
         self.examples += outcome.examples
         self.refused += len(outcome.refused)
-        for feature, count in outcome.features.items():
-            self.features[feature] = self.features.get(feature, 0) + count
+        self.tried.merge(outcome.tried)
         known = {finding.code for finding in self.advice}
         self.advice += tuple(f for code, f in outcome.advice.items() if code not in known)
         self.allowed.update(outcome.allowed)
@@ -104,7 +109,7 @@ class Runner:
     """Runs the checks of one test, which it counts.
 
     ``node`` is the id of the test, ``options`` what else a command needs to run that test again;
-    ``record`` is told of every check that passed.
+    ``record`` is told of every check that passed. ``tried`` counts what was in the cases of all.
     """
 
     def __init__(
@@ -118,6 +123,7 @@ class Runner:
         self.node = node
         self.options = tuple(options)
         self.record = record
+        self.tried = Tried()
         self._checks = 0
 
     def run(
@@ -136,6 +142,7 @@ class Runner:
         for device in device_names.named(devices or self.defaults.devices or ("all",)):
             outcome = self._search(target, device, max_examples)
             report.add(str(device), outcome)
+            self.tried.merge(outcome.tried)
             if outcome.failure is not None:
                 raise self._mismatch(target, device, outcome)
             if not outcome.judged:

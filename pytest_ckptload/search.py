@@ -8,7 +8,6 @@ finds.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from hypothesis.strategies import SearchStrategy
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Finding, Verdict
+from pytest_ckptload.tried import Tried
 
 __all__ = ["Budget", "Found", "Outcome", "search"]
 
@@ -61,8 +61,9 @@ class Outcome:
 
     ``failure`` is the smallest case of the first rule that was broken, ``others`` one case for each
     other rule. ``advice`` holds one finding for each rule that advises, ``allowed`` the reasons of
-    allowances that were used, by code. ``judged`` counts the cases that could be judged,
-    ``refused`` holds the reference's errors for files that it refused, which were not judged.
+    allowances that were used, by code. ``tried`` says what was in the cases. ``judged`` counts the
+    cases that could be judged, ``refused`` holds the reference's errors for files that it refused,
+    which were not judged.
     ``deaths`` counts the cases that the loader brought its process down with, ``cut`` says that the
     search ended early because of them. ``notes`` are what verdicts had to say besides.
     """
@@ -72,7 +73,7 @@ class Outcome:
     others: list[Found] = field(default_factory=list)
     advice: dict[str, Finding] = field(default_factory=dict)
     allowed: dict[str, str] = field(default_factory=dict)
-    features: Counter[str] = field(default_factory=Counter)
+    tried: Tried = field(default_factory=Tried)
     flaky: bool = False
     judged: int = 0
     refused: list[str] = field(default_factory=list)
@@ -104,9 +105,9 @@ def search(
             outcome.cut = True
             return ()
         outcome.examples += 1
-        outcome.features.update(case.features)
         kept = []
         verdict = examine(case)
+        outcome.tried.add(case, verdict.dtypes, verdict.optimizer)
         outcome.judged += verdict.judged
         outcome.notes.update(dict.fromkeys(verdict.notes))
         if verdict.refused is not None:

@@ -16,10 +16,11 @@ from hypothesis import note
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.contents import dtypes_in, state_of, write
 from pytest_ckptload.loads import folder
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
+from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import seeded
 
 __all__ = ["GIVEN", "WrittenCase", "made_real"]
@@ -68,11 +69,14 @@ GIVEN: Mapping[str, Callable[[WrittenCase], Any]] = {
 
 
 def made_real(
-    function: Callable[..., Any], names: Sequence[str], replay: Callable[[Case], str]
+    function: Callable[..., Any],
+    names: Sequence[str],
+    replay: Callable[[Case], str],
+    tried: Tried,
 ) -> Callable[..., Any]:
     """A test that takes a case by each of the ``names``, and gives ``function`` what it asked for.
 
-    ``replay`` is the command that runs the test on one case again.
+    ``replay`` is the command that runs the test on one case again; ``tried`` counts the cases.
     """
 
     @functools.wraps(function)
@@ -84,6 +88,7 @@ def made_real(
             # module: else a loader that initialises anew would hit upon the eager module's values.
             with preserved(), folder() as where, seeded(case.seed + 1):
                 written = WrittenCase.of(case, where)
+                tried.add(case, dtypes_in(written.state))
                 kwargs |= {name: GIVEN[name](written) for name in names}
                 return function(*args, **kwargs)
         except BaseException:

@@ -15,8 +15,8 @@ from hypothesis.database import InMemoryExampleDatabase
 
 from pytest_ckptload import devices
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
-from pytest_ckptload.strategies.cases import REFUSED
 from pytest_ckptload.written import WrittenCase
+from pytest_ckptload.zoo import FEATURES
 
 HEAD = """
 import pytest, torch
@@ -215,6 +215,9 @@ def test_what_a_test_draws_itself_is_the_same_in_every_run_and_not_what_the_modu
     torch.set_rng_state(state)
     assert first == second
     assert first[0] != first[1]
+
+
+REFUSED = [name for name, feature in FEATURES.items() if not feature.loadable]
 
 
 def test_only_loadable_cases_are_drawn(run):

@@ -18,7 +18,7 @@ from pytest_ckptload.contents.forms import FORMS
 from pytest_ckptload.contents.patterns import INTEGERS, VALUES, fill
 from pytest_ckptload.zoo.structure import Slot, Structure
 
-__all__ = ["state_of"]
+__all__ = ["dtypes_in", "state_of"]
 
 
 def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> dict[str, Any]:
@@ -48,6 +48,12 @@ def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> d
         for name in sorted(state) if spec.order == "sorted" else list(reversed(state)):
             state.move_to_end(name)
     return state
+
+
+def dtypes_in(state: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the dtypes of a state dict's tensors, each once."""
+    held = {value.dtype for value in state.values() if isinstance(value, torch.Tensor)}
+    return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in held))
 
 
 class _Filler:

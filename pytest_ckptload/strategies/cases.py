@@ -6,6 +6,7 @@ which says what there is to draw from and knows nothing of Hypothesis.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from hypothesis.errors import InvalidArgument
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
+from pytest_ckptload.strategies.pairs import paired
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
 from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan, first
@@ -102,7 +104,7 @@ def covering(
     structure: Structure | None = None,
 ) -> Iterator[Case]:
     """The cases every check begins with: a plain one, each choice of each feature alone, each
-    class.
+    class; last, pairs of the features that have few choices.
 
     They are minimal by construction: all choices but one are the simplest. Classes and special
     values come where all features, or none, are wanted.
@@ -111,11 +113,13 @@ def covering(
     whole = features is None or not features
     if whole:
         yield _assemble([], first, structure)
+    covered: Counter[str] = Counter()
     for feature in everything:
         seen = []
         for case in _variants(feature, structure):
             if feature.name in case.features and case not in seen:
                 seen.append(case)
+                covered.update(case.features)
                 yield case
     if whole:
         yield from _special_values(structure)
@@ -125,6 +129,7 @@ def covering(
             yield from _containers()
             # More than a page, and not a whole number of them.
             yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
+    yield from paired(everything, covered, lambda on: _assemble(on, first, structure))
 
 
 def _variants(feature: Feature, structure: Structure | None) -> Iterator[Case]:

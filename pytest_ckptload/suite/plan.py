@@ -27,6 +27,10 @@ __all__ = ["Group", "Subject", "SuiteTest", "groups", "resume_groups", "subjects
 # The group without features, which has every class of the catalogue.
 PLAIN = "plain"
 
+# Random cases for each feature: few, for the suite has hundreds of groups, and what a feature shows
+# alone the covering set has shown.
+_EXAMPLES = 5
+
 # The dtype that the casting recipe is judged with.
 _STREAM_DTYPE = torch.bfloat16
 
@@ -53,7 +57,7 @@ class Group:
     name: str
     arguments: Mapping[str, Any]
     feature: str | None = None
-    examples: int = 20
+    examples: int = _EXAMPLES
 
     def meets(self, line: Divergence) -> bool:
         """Whether the fixed cases of this group are sure to meet a known divergence."""
@@ -162,4 +166,4 @@ def groups(
             yield Group(PLAIN, {"features": ()})
         for name in chosen:
             yield Group(name, {"features": (name,)}, feature=name)
-        yield Group("mixed", {"features": tuple(chosen)}, examples=100)
+        yield Group("mixed", {"features": tuple(chosen)}, examples=12 * _EXAMPLES)

@@ -1,0 +1,120 @@
+"""What a session tried, and what of all there is it never tried, as lines of text.
+
+Apart from the counts, which know nothing of what there is to count.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from textwrap import wrap
+
+import torch
+from torch import nn
+
+from pytest_ckptload.tried import Tried, pair
+from pytest_ckptload.zoo import FEATURES
+from pytest_ckptload.zoo.catalogue import CATALOGUE
+
+__all__ = ["coverage_lines"]
+
+_WIDTH = 100
+
+# So many of the pairs that were never tried are named: there may be a thousand.
+_PAIRS_NAMED = 12
+
+# Upper ends of the ranges that the counts of pairs fall into.
+_RANGES = {1: "once", 4: "2 to 4 times", 19: "5 to 19 times"}
+_BEYOND = "more often"
+
+# A space that no line is broken at, until the lines are made.
+_TOGETHER = "\u00a0"
+
+
+def coverage_lines(tried: Tried) -> Iterator[str]:
+    """The lines to print: for each kind what was never tried, and the rest with the rarest first.
+
+    Classes that only features bring along are named where they were tried: their features tell.
+    """
+    yield f"{tried.cases} cases"
+    yield from _counts("features", tried.features, FEATURES)
+    of_torch = Counter({n: count for n, count in tried.classes.items() if hasattr(nn, n)})
+    yield from _counts("classes of torch.nn", of_torch, CATALOGUE)
+    yield from _counts("classes and edits of features", tried.classes - of_torch, ())
+    yield from _counts("dtypes", tried.dtypes, _savable())
+    yield from _counts("optimizers", tried.optimizers, _optimizers())
+    yield from _pairs(tried.pairs)
+
+
+def _counts(title: str, counts: Counter[str], known: Iterable[str]) -> Iterator[str]:
+    there_are = dict.fromkeys((*known, *counts))
+    never = [name for name in there_are if name not in counts]
+    yield ""
+    yield f"{title}: {len(there_are) - len(never)} of {len(there_are)}"
+    if never:
+        yield from _flowing(f"never: {', '.join(never)}")
+    rarest_first = sorted(counts.items(), key=lambda item: (item[1], item[0]))
+    yield from _flowing(", ".join(f"{name}{_TOGETHER}{count}" for name, count in rarest_first))
+
+
+def _pairs(counts: Counter[str]) -> Iterator[str]:
+    there_are = dict.fromkeys((*(pair(*two) for two in combinations(FEATURES, 2)), *counts))
+    never = [name for name in there_are if name not in counts]
+    yield ""
+    yield f"pairs of features: {len(there_are) - len(never)} of {len(there_are)}"
+    if never:
+        rest = len(never) - _PAIRS_NAMED
+        more = f", and {rest} more" if rest > 0 else ""
+        yield from _flowing(f"never: {', '.join(never[:_PAIRS_NAMED])}{more}")
+    ranges = Counter(_range(count) for count in counts.values())
+    told = [f"{name} {ranges[name]}" for name in (*_RANGES.values(), _BEYOND) if ranges[name]]
+    yield from _flowing(", ".join(told))
+
+
+def _range(count: int) -> str:
+    return next((name for end, name in _RANGES.items() if count <= end), _BEYOND)
+
+
+def _flowing(text: str) -> list[str]:
+    indent = "  "
+    lines = wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return [line.replace(_TOGETHER, " ") for line in lines]
+
+
+def _savable() -> list[str]:
+    """The names of the dtypes that torch can save and load, found by trying."""
+    dtypes = {dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+    with warnings.catch_warnings():
+        # Of dtypes that are experimental or on their way out: they are tried because they are here.
+        warnings.simplefilter("ignore")
+        return sorted(str(dtype).removeprefix("torch.") for dtype in dtypes if _survives(dtype))
+
+
+def _survives(dtype: torch.dtype) -> bool:
+    file = io.BytesIO()
+    try:
+        torch.save(torch.empty(1, dtype=dtype, device="cpu"), file)
+        file.seek(0)
+        torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    except Exception:
+        return False
+    return True
+
+
+def _optimizers() -> list[str]:
+    base = torch.optim.Optimizer
+    return [
+        name
+        for name, made in vars(torch.optim).items()
+        if isinstance(made, type) and issubclass(made, base) and made is not base
+    ]
