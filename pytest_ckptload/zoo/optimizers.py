@@ -200,9 +200,12 @@ def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> torch.optim.Optim
         and entry.takes(parameter)
         and (_real(parameter) or not spec.kwargs.get("fused"))
     ]
+    dealt = list(_dealt(spec.groups or (GroupSpec(),), given))
+    # A group without parameters has no names, and torch wants all groups with names or none.
+    named = spec.named and all(members for _, members in dealt)
     groups = [
-        {"params": members if spec.named else [p for _, p in members], **_settings(spec, kwargs)}
-        for kwargs, members in _dealt(spec.groups or (GroupSpec(),), given)
+        {"params": members if named else [p for _, p in members], **_settings(spec, kwargs)}
+        for kwargs, members in dealt
     ]
     made: torch.optim.Optimizer = getattr(torch.optim, spec.factory)(
         groups, **_settings(spec, spec.kwargs)

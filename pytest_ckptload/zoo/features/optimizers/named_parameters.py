@@ -9,8 +9,11 @@ from pytest_ckptload.zoo.optimizers import NAMED
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    plan.optimizer = replace(plan.optimizer, named=NAMED)
-    return NAMED
+    # Torch takes a group without parameters for one without names, and refuses to mix them.
+    if not NAMED or any(group.empty for group in plan.optimizer.groups):
+        return False
+    plan.optimizer = replace(plan.optimizer, named=True)
+    return True
 
 
 FEATURE = Feature(
