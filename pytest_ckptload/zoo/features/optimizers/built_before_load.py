@@ -7,9 +7,12 @@ from dataclasses import replace
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 
-def _apply(plan: Plan, choose: Choose) -> None:
-    kwargs = {"lr": 0.125, "initial_accumulator_value": 0.5}
-    plan.optimizer = replace(plan.optimizer, factory="Adagrad", kwargs=kwargs)
+def _apply(plan: Plan, choose: Choose) -> bool:
+    if plan.optimizer.factory != "Adagrad":
+        return False
+    kwargs = {**plan.optimizer.kwargs, "initial_accumulator_value": 0.5}
+    plan.optimizer = replace(plan.optimizer, kwargs=kwargs)
+    return True
 
 
 FEATURE = Feature(
