@@ -13,9 +13,20 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-__all__ = ["Case", "CheckpointSpec", "Damage", "Edit", "ModuleSpec", "TensorSpec", "View"]
+__all__ = [
+    "Case",
+    "CheckpointSpec",
+    "Damage",
+    "Edit",
+    "GroupSpec",
+    "ModuleSpec",
+    "OptimizerSpec",
+    "TensorSpec",
+    "View",
+]
 
 
 class _Data:
@@ -207,26 +218,89 @@ class CheckpointSpec(_Data):
 
 
 @dataclass(frozen=True, repr=False)
-class Case(_Data):
-    """One module and one checkpoint.
+class GroupSpec(_Data):
+    """One group of an optimizer's parameters: its own settings; ``empty`` has no parameter."""
 
-    ``module`` is ``None`` where the module is the user's own (``check(…, build=…)``). ``seed`` is
-    that of the module's construction; ``features`` are the names of what the case contains.
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    empty: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GroupSpec:
+        return cls(_kwargs(data), data.get("empty", False))
+
+
+@dataclass(frozen=True, repr=False)
+class OptimizerSpec(_Data):
+    """How to build an optimizer for any module, and what a run did with it before it was saved.
+
+    ``factory`` is a class of ``torch.optim``. It is given the parameters that it can step, with
+    ``frozen`` those that require no gradient, too; ``groups`` are dealt them in turn, and left out,
+    one group has all. ``named`` gives them by name, ``tensor_lr`` each learning rate as a tensor.
+
+    ``trained`` says which parameters had gradients in the steps before saving: ``"all"``, every
+    other (``"some"``) or none, for no step was taken (``"none"``). ``scheduler`` is a class of
+    ``torch.optim.lr_scheduler`` whose state stands in the file, too. ``state_dtype`` is the dtype
+    that floating state was saved in.
+    """
+
+    factory: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[GroupSpec, ...] = ()
+    named: bool = False
+    frozen: bool = False
+    tensor_lr: bool = False
+    trained: str = "all"
+    scheduler: str | None = None
+    state_dtype: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OptimizerSpec:
+        return cls(
+            data["factory"],
+            _kwargs(data),
+            tuple(GroupSpec.from_dict(group) for group in data.get("groups", ())),
+            data.get("named", False),
+            data.get("frozen", False),
+            data.get("tensor_lr", False),
+            data.get("trained", "all"),
+            data.get("scheduler"),
+            data.get("state_dtype"),
+        )
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """A fresh optimizer for the parameters that ``module`` has now.
+
+        Raises ``ValueError`` where ``torch.optim`` has no such class.
+        """
+        from pytest_ckptload.zoo.optimizers import build_optimizer
+
+        return build_optimizer(self, module)
+
+
+@dataclass(frozen=True, repr=False)
+class Case(_Data):
+    """One module and one checkpoint; for a resumer, an optimizer as well.
+
+    ``module`` is ``None`` where the module is the user's own (``check(…, build=…)``), ``optimizer``
+    where the optimizer is, or none is wanted. ``seed`` is that of the module's construction;
+    ``features`` are the names of what the case contains.
     """
 
     module: ModuleSpec | None = None
     checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
     features: tuple[str, ...] = ()
     seed: int = 0
+    optimizer: OptimizerSpec | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:
-        module = data.get("module")
+        module, optimizer = data.get("module"), data.get("optimizer")
         return cls(
             None if module is None else ModuleSpec.from_dict(module),
             CheckpointSpec.from_dict(data.get("checkpoint", {})),
             tuple(data.get("features", ())),
             data.get("seed", 0),
+            None if optimizer is None else OptimizerSpec.from_dict(optimizer),
         )
 
     def to_json(self) -> str:

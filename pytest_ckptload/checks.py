@@ -27,10 +27,11 @@ from pytest_ckptload.inputs import (
 from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer, Save, loader_name
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
-from pytest_ckptload.resuming import adamw, examine_resume
+from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.runs import Allow, Defaults, Report, Runner, Target
 from pytest_ckptload.tried import Tried
+from pytest_ckptload.strategies import resume_cases, resume_covering
 from pytest_ckptload.zoo import FEATURES
 
 if TYPE_CHECKING:
@@ -156,14 +157,16 @@ class Checker:
     ) -> Report:
         """Assert that ``resume`` gives the module and the optimizer that eager resuming gives.
 
-        The file holds ``{"model": …, "optimizer": …}``, written after two steps of training.
+        The file holds ``{"model": …, "optimizer": …}``, written after two steps of training, and
+        where a scheduler took part, its state under ``"scheduler"``.
 
         Args:
             resume: Called as ``resume(build, make_optimizer, path, device)``; returns the module
                 and its optimizer.
             build: Makes the module. Left out, modules are generated.
-            make_optimizer: Makes an optimizer for a module. Left out, AdamW over all parameters.
-            features: Generate these features of modules only.
+            make_optimizer: Makes an optimizer for a module. Left out, optimizers are generated: of
+                every class of ``torch.optim``, over the parameters that it can step.
+            features: Generate these features of modules and of optimizers only.
             without: Generate all features but these.
             allow: Rule codes that are accepted here, each with a reason.
             devices: Devices to resume on. Left out, all that are available.
@@ -177,18 +180,22 @@ class Checker:
             TypeError, ValueError: An argument is not what it must be.
         """
         check_loader(resume, "build, make_optimizer, path, device")
-        make = make_optimizer or adamw
-        chosen, left_out = self._features(features, without, build is None)
+        optimizers = make_optimizer is None
+        chosen, left_out = self._features(features, without, build is None, optimizers)
         subject = None if build is None else user_subject(build)
         target = Target(
             loader_name(resume),
-            lambda case, device, where: examine_resume(case, resume, make, device, subject, where),
+            lambda case, device, where: examine_resume(
+                case, resume, make_optimizer, device, subject, where
+            ),
             _allowing(self.defaults.allow if allow is None else allow),
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
             chosen,
             (*left_out, *_names_of("checkpoint")),
         )
+        if optimizers:
+            target.covering, target.random = resume_covering, resume_cases
         return self._runner.run(target, devices, max_examples)
 
     def assert_matches_eager(self, module: nn.Module, case: WrittenCase) -> None:
@@ -212,13 +219,17 @@ class Checker:
             raise CheckpointMismatch(f"{title}\n\n{findings_text(failing)}", failing, case.case)
 
     def _features(
-        self, features: Sequence[str] | None, without: Sequence[str], generated: bool
+        self,
+        features: Sequence[str] | None,
+        without: Sequence[str],
+        generated: bool,
+        optimizers: bool = False,
     ) -> tuple[Sequence[str] | None, tuple[str, ...]]:
         features, without = _names(features), _names(without) or ()
         chosen = features if features is not None else self.defaults.features
         left_out = without or self.defaults.without
         # Those of the command line are for every test: they need not fit each.
-        check_features(features, without, generated=generated)
+        check_features(features, without, generated=generated, optimizers=optimizers)
         return chosen, left_out
 
 

@@ -48,13 +48,23 @@ def check_names(what: str, names: Collection[str], known: Collection[str]) -> tu
 
 
 def check_features(
-    features: Sequence[str] | None, without: Sequence[str], *, generated: bool
+    features: Sequence[str] | None,
+    without: Sequence[str],
+    *,
+    generated: bool,
+    optimizers: bool = False,
 ) -> None:
-    """Raises ``ValueError`` for a name that is no feature, or that the module's owner alone
-    decides.
+    """Raises ``ValueError`` for a name that is no feature, or that the owner of the module or of
+    the optimizer alone decides; ``optimizers`` says that those are generated, too.
     """
     check_names("feature", features or (), FEATURES)
     check_names("feature", without, FEATURES)
+    stepped = [name for name in features or () if FEATURES[name].of == "optimizer"]
+    if stepped and not optimizers:
+        raise ValueError(
+            f"feature {stepped[0]!r} is one of optimizers, which check_resume generates, without "
+            "make_optimizer="
+        )
     fixed = [name for name in features or () if FEATURES[name].of == "module"]
     if fixed and not generated:
         own = [name for name, f in FEATURES.items() if f.of == "checkpoint"]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case
+from pytest_ckptload.case import Case, OptimizerSpec
 from pytest_ckptload.checker import Demands, accused, compare, reference_of
 from pytest_ckptload.contents import dtypes_in, state_of, write
 from pytest_ckptload.finding import Finding, Verdict
@@ -24,50 +24,44 @@ from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.rules import Attempt, FileFacts, Training, judge
+from pytest_ckptload.stepping import take_step
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
-from pytest_ckptload.training import (
-    gradients,
-    names_of_slots,
-    steppable,
-    unlike_after,
-)
+from pytest_ckptload.training import names_of_slots, unlike_after
+from pytest_ckptload.zoo.optimizers import build_scheduler, steppable
 
-__all__ = ["adamw", "examine_resume", "momentum_sgd"]
+__all__ = ["adamw", "examine_resume"]
 
 # Steps that are trained before the file is written, so that there is state to lose.
 _STEPS = 2
 
 
 def adamw(module: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over the parameters that can be stepped: the default of ``check_resume``."""
-    return torch.optim.AdamW([p for p in module.parameters() if steppable(p, meta=True)], lr=0.125)
-
-
-def momentum_sgd(module: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum over the parameters that can be stepped."""
-    parameters = [p for p in module.parameters() if steppable(p, meta=True)]
-    return torch.optim.SGD(parameters, lr=0.125, momentum=0.5)
+    """AdamW over the parameters that can be stepped: where nothing says which optimizer."""
+    return OptimizerSpec("AdamW", {"lr": 0.125}).build(module)
 
 
 def examine_resume(
     case: Case,
     resume: Resumer,
-    make_optimizer: MakeOptimizer,
+    make_optimizer: MakeOptimizer | None,
     device: torch.device,
     subject: Subject | None = None,
     where: Path | None = None,
 ) -> Verdict:
     """Every finding of ``resume`` on a file that a short training of the case's module wrote.
 
-    A case without a parameter that can be stepped has nothing to train, and none.
+    The optimizer is the case's own where ``make_optimizer`` is ``None``. A case without a parameter
+    that can be stepped has nothing to train, and no finding.
     """
+    if make_optimizer is None:
+        make_optimizer = adamw if case.optimizer is None else case.optimizer.build
     subject = Subject.of(case) if subject is None or case.module is not None else subject
     if not any(steppable(p) for p in subject.fresh.parameters()):
         return Verdict()
     with preserved(), folder(where) as empty:
         path = empty / "checkpoint.pt"
-        with stage("writing"):
+        with quiet(), stage("writing"):
             payload = _trained(case, subject, make_optimizer)
             write(payload, path)
             path = renamed(path)
@@ -82,23 +76,37 @@ def examine_resume(
 
 def _trained(case: Case, subject: Subject, make_optimizer: MakeOptimizer) -> dict[str, Any]:
     """What a training run saves: a module with contents of its own, and an optimizer with state."""
+    spec = case.optimizer or OptimizerSpec("")
     module = subject.build()
     state = state_of(subject.fresh, subject.structure, case.checkpoint)
     module.load_state_dict(state, assign=False)
     optimizer = make_optimizer(module)
-    for step in range(_STEPS):
-        _set_gradients(observe(module), step)
-        optimizer.step()
-    for group in optimizer.param_groups:
-        # As a scheduler does: what a fresh optimizer has is not what the file holds.
-        if "lr" in group:
-            group["lr"] = group["lr"] * 0.5
-    return {"model": module.state_dict(), "optimizer": optimizer.state_dict()}
+    scheduler = build_scheduler(spec.scheduler, optimizer) if spec.scheduler else None
+    observation = observe(module)
+    for step in range(0 if spec.trained == "none" else _STEPS):
+        take_step(optimizer, observation, step, every_other=spec.trained == "some")
+        if scheduler is not None:
+            scheduler.step()
+    if scheduler is None:
+        for group in optimizer.param_groups:
+            # As a scheduler does: what a fresh optimizer has is not what the file holds.
+            if "lr" in group:
+                group["lr"] = group["lr"] * 0.5
+    saved = optimizer.state_dict()
+    if spec.state_dtype is not None:
+        saved["state"] = _cast(saved["state"], getattr(torch, spec.state_dtype))
+    payload = {"model": module.state_dict(), "optimizer": saved}
+    return payload if scheduler is None else {**payload, "scheduler": scheduler.state_dict()}
 
 
-def _set_gradients(observation: Observation, step: int) -> None:
-    for tensor, gradient in gradients(observation, 700 + 50 * step):
-        tensor.grad = gradient
+def _cast(state: Any, dtype: torch.dtype) -> Any:
+    """A copy of an optimizer's state with floating tensors in this dtype, but for counts."""
+    if isinstance(state, dict):
+        return {k: v if k == "step" else _cast(v, dtype) for k, v in state.items()}
+    if isinstance(state, list):
+        return [_cast(item, dtype) for item in state]
+    floating = isinstance(state, torch.Tensor) and state.is_floating_point()
+    return state.to(dtype) if floating else state
 
 
 def _examine(
@@ -172,13 +180,14 @@ def _judge_optimizer(
     findings = judge(training)
     if findings:
         return findings  # what a step does now is a consequence
-    for observation in (actual, eager):
-        _set_gradients(observation, _STEPS)
-    eager_optimizer.step()
+    try:
+        take_step(eager_optimizer, eager, _STEPS)
+    except Exception:
+        return []  # torch's own, whoever loads
     # References and state were judged before the step, which changes the state in place.
     stepped = Training(actual, eager, [], [], exempt=exempt)
     try:
-        optimizer.step()
+        take_step(optimizer, actual, _STEPS)
     except Exception as error:
         stepped.error = described(error)
     else:

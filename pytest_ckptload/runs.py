@@ -5,13 +5,14 @@ Apart from ``checks``, which settles what a call asks for: here nothing is asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from hypothesis.strategies import SearchStrategy
 
 from pytest_ckptload import devices as device_names
 from pytest_ckptload.case import Case
@@ -91,7 +92,8 @@ class Report:
 class Target:
     """A check with everything settled: what to examine, over which cases, and what is allowed.
 
-    ``fixed`` are the cases where nothing is generated; ``quote`` makes the stand-alone script.
+    ``fixed`` are the cases where nothing is generated; ``covering`` and ``random`` generate them
+    elsewhere. ``quote`` makes the stand-alone script.
     """
 
     name: str
@@ -103,6 +105,8 @@ class Target:
     without: tuple[str, ...] = ()
     fixed: list[Case] | None = None
     quote: Callable[[Found, torch.device], str] | None = None
+    covering: Callable[..., Iterable[Case]] = covering
+    random: Callable[..., SearchStrategy[Case]] = cases
 
 
 class Runner:
@@ -167,8 +171,8 @@ class Runner:
                 "without": target.without,
                 "structure": structure,
             }
-            fixed = list(covering(**chosen))
-            random = cases(**chosen) if budget.max_examples != 0 else None
+            fixed = list(target.covering(**chosen))
+            random = target.random(**chosen) if budget.max_examples != 0 else None
         strict = self.defaults.strict
         with self._isolated(target, device) as examine:
             return search(examine, fixed, random, budget, target.allow, strict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -20,18 +19,9 @@ from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.tensors import plain, same_bits
 from pytest_ckptload.printable import described
 from pytest_ckptload.rules import Training, judge
+from pytest_ckptload.zoo.optimizers import steppable
 
-__all__ = ["gradients", "names_of_slots", "prepare", "steppable", "train", "unlike_after"]
-
-# What plain SGD can step on every build of torch.
-_STEPPED = {
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.complex64,
-    torch.complex128,
-}
+__all__ = ["names_of_slots", "parameters_of", "prepare", "train", "unlike_after"]
 
 
 @functools.cache
@@ -42,18 +32,6 @@ def prepare() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.optim.SGD([tensor], lr=0.0).step()
-
-
-def steppable(tensor: torch.Tensor, *, meta: bool = False) -> bool:
-    """Whether an optimizer can step this tensor; ``meta=True`` for one that is to be filled yet."""
-    return (
-        tensor.requires_grad
-        and tensor.is_leaf
-        and not tensor.is_inference()
-        and tensor.dtype in _STEPPED
-        and tensor.layout == torch.strided
-        and (meta or not tensor.is_meta)
-    )
 
 
 def names_of_slots(
@@ -68,27 +46,12 @@ def names_of_slots(
     return [names.get(id(p)) for p in parameters]
 
 
-def _parameters(observation: Observation) -> Iterator[tuple[str, torch.Tensor]]:
+def parameters_of(observation: Observation) -> Iterator[tuple[str, torch.Tensor]]:
     """The parameters that can be stepped, each once, by first name."""
     for name, place in observation.places.items():
         first = observation.groups[name][0] == name
         if place.kind == "parameter" and first and steppable(place.tensor):
             yield name, place.tensor
-
-
-def gradients(observation: Observation, start: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """A gradient for each parameter, that depends on its name alone, so that two modules get the
-    same.
-    """
-    return [
-        (
-            tensor,
-            fill(tuple(tensor.shape), tensor.dtype, start + zlib.crc32(name.encode()) % 9973).to(
-                tensor.device
-            ),
-        )
-        for name, tensor in _parameters(observation)
-    ]
 
 
 def unlike_after(
@@ -155,7 +118,7 @@ def _pairs(
     copy of the loaded one where they may differ (another dtype, a tie that the file does not have).
     """
     used: set[int] = set()
-    for name, tensor in _parameters(actual):
+    for name, tensor in parameters_of(actual):
         if accused.intersection(actual.groups[name]):
             continue
         twin = reference.places[name].tensor if name in reference.places else None

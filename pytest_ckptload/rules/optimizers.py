@@ -128,6 +128,9 @@ def state_not_restored(t: Training) -> Iterator[Broken]:
 
 
 def _unlike(actual: object, expected: object) -> str | None:
+    if isinstance(expected, list) and isinstance(actual, list) and len(actual) == len(expected):
+        unlike = (_unlike(left, right) for left, right in zip(actual, expected, strict=True))
+        return next((difference for difference in unlike if difference is not None), None)
     if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
         alike = type(actual) is type(expected) and actual == expected
         return None if alike else f"{actual!r}, expected {expected!r}"

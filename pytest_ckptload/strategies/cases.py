@@ -7,7 +7,8 @@ which says what there is to draw from and knows nothing of Hypothesis.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +23,7 @@ from pytest_ckptload.zoo.catalogue import CATALOGUE
 from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan, first
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
-__all__ = ["cases", "checkpoints", "covering", "modules", "selected"]
+__all__ = ["cases", "checkpoints", "covering", "modules", "selected", "variants"]
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ T = TypeVar("T")
 def selected(
     features: Sequence[str] | None = None, without: Sequence[str] = (), *, of_module: bool = True
 ) -> list[Feature]:
-    """The features by these names, all where ``features`` is ``None``, less those ``without``.
+    """The features by these names, all where ``features`` is ``None``, less those ``without``, and
+    less those of optimizers.
 
     Raises ``InvalidArgument`` for a name that is none.
     """
@@ -39,7 +41,7 @@ def selected(
             raise InvalidArgument(f"there is no feature {name!r}; there are: {', '.join(FEATURES)}")
     names = FEATURES if features is None else features
     chosen = [FEATURES[name] for name in FEATURES if name in names and name not in without]
-    return [f for f in chosen if of_module or f.of == "checkpoint"]
+    return [f for f in chosen if f.of == "checkpoint" or (of_module and f.of == "module")]
 
 
 def cases(
@@ -116,7 +118,7 @@ def covering(
     covered: Counter[str] = Counter()
     for feature in everything:
         seen = []
-        for case in _variants(feature, structure):
+        for case in variants(partial(_assemble, [feature], structure=structure)):
             if feature.name in case.features and case not in seen:
                 seen.append(case)
                 covered.update(case.features)
@@ -132,18 +134,18 @@ def covering(
     yield from paired(everything, covered, lambda on: _assemble(on, first, structure))
 
 
-def _variants(feature: Feature, structure: Structure | None) -> Iterator[Case]:
-    """The feature's simplest case, then those that depart from it in one choice."""
+def variants(make: Callable[[Choose], Case]) -> Iterator[Case]:
+    """The simplest case that is made, then those that depart from it in one choice."""
     offered: list[int] = []
 
     def record(options: Sequence[T], /) -> T:
         offered.append(options.fast if isinstance(options, Covered) else min(len(options), 4))
         return options[0]
 
-    yield _assemble([feature], record, structure)
+    yield make(record)
     for position, count in enumerate(offered):
         for other in range(1, count):
-            yield _assemble([feature], _departing(position, other), structure)
+            yield make(_departing(position, other))
 
 
 def _departing(position: int, other: int) -> Choose:

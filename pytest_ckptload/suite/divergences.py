@@ -98,6 +98,14 @@ DIVERGENCES = (
         "assign gives each tied name its own, and the optimizer's state has one too few",
     ),
     Divergence(
+        "CKPT401",
+        None,
+        ("mmap_meta_assign_resume",),
+        "pytorch/pytorch#188346",
+        "assign gives each tied name its own, which an optimizer that steps neither does not miss",
+        classes=frozenset({"tie", "TwoNames", "ThreeNames"}),
+    ),
+    Divergence(
         "CKPT303",
         "buffer-nonpersistent",
         _META,

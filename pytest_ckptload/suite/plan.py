@@ -18,7 +18,7 @@ from pytest_ckptload.checks import Checker
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, Loader, Resumer
 from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_stream
-from pytest_ckptload.resuming import adamw, momentum_sgd
+from pytest_ckptload.resuming import adamw
 from pytest_ckptload.suite.divergences import Divergence, divergences_of
 from pytest_ckptload.zoo import FEATURES
 
@@ -130,11 +130,14 @@ def subjects(loaders: Mapping[str, Loader], *, recipes: bool, torch_version: str
 
 def resume_groups() -> Iterator[Group]:
     """The groups that each resumer is tested with: optimizers, and what makes it hard for them."""
-    for make_optimizer in (adamw, momentum_sgd):
-        name = make_optimizer.__name__
-        yield Group(name, {"make_optimizer": make_optimizer}, examples=40)
-    for feature in ("tied", "frozen"):
-        yield Group(feature, {"features": (feature,)}, feature=feature)
+    yield Group("optimizers", {"features": ()}, examples=40)
+    for name, feature in FEATURES.items():
+        if feature.of == "optimizer":
+            yield Group(name, {"features": (name,)}, feature=name)
+    for name in ("tied", "frozen"):
+        arguments = {"features": (name,), "make_optimizer": adamw}
+        yield Group(name, arguments, feature=name)
+    yield Group("mixed", {}, examples=40)
 
 
 def groups(
@@ -161,7 +164,13 @@ def groups(
         for name, model in models.items():
             yield Group(name, {"build": model}, examples=100)
     else:
-        chosen = [n for n in FEATURES if (features is None or n in features) and n not in without]
+        chosen = [
+            name
+            for name, feature in FEATURES.items()
+            if feature.of != "optimizer"
+            and (features is None or name in features)
+            and name not in without
+        ]
         if features is None:
             yield Group(PLAIN, {"features": ()})
         for name in chosen:

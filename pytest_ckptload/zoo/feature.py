@@ -11,7 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
+from pytest_ckptload.case import (
+    Case,
+    CheckpointSpec,
+    Damage,
+    Edit,
+    ModuleSpec,
+    OptimizerSpec,
+    TensorSpec,
+    View,
+)
 from pytest_ckptload.zoo.structure import Slot, Structure
 
 __all__ = ["Choose", "Covered", "Feature", "Plan", "first"]
@@ -73,6 +82,7 @@ class Plan:
     format: str = "zip"
     device: str | None = None
     features: list[str] = field(default_factory=list)
+    optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec("AdamW", {"lr": 0.125}))
 
     def add(self, factory: str, /, **kwargs: object) -> str:
         """Append a child; the answer is the prefix of its names, ``"2."``."""
@@ -150,8 +160,8 @@ class Feature:
     """Something a case may contain that loaders get wrong.
 
     ``apply`` changes the plan and returns false where there is nothing in it that the feature could
-    be put on. ``of`` says which half it changes, ``"module"`` or ``"checkpoint"``: features of the
-    module need a generated module.
+    be put on. ``of`` says which part it changes, ``"module"``, ``"checkpoint"`` or ``"optimizer"``:
+    features of the module need a generated module, those of the optimizer a resumer.
 
     A feature of the module is applied before the names of its tensors are known, and brings tensors
     of its own; with ``settled`` it is put on those that are there, whose names ``plan.structure``

@@ -11,7 +11,16 @@ from pytest_ckptload.zoo.feature import Feature
 
 __all__ = ["ALL", "FAMILIES"]
 
-FAMILIES = ("sharing", "buffers", "parameters", "machinery", "tensors", "keys", "file")
+FAMILIES = (
+    "sharing",
+    "buffers",
+    "parameters",
+    "machinery",
+    "tensors",
+    "keys",
+    "file",
+    "optimizers",
+)
 """The folders, in the order of the docs."""
 
 

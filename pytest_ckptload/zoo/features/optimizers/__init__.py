@@ -1,0 +1,1 @@
+"""Optimizers: how they are made, and what a run did before it saved them."""
