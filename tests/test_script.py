@@ -485,7 +485,15 @@ def assert_same_checkpoint(case: Case, make: Callable[[], nn.Module] | None = No
 
 def _facts(state: dict[str, torch.Tensor], name: str) -> tuple[object, ...]:
     tensor = state[name]
-    data = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8).tolist()
+    data = (
+        tensor.detach()
+        .resolve_conj()
+        .resolve_neg()
+        .contiguous()
+        .view(-1)
+        .view(torch.uint8)
+        .tolist()
+    )
     storage = tensor.untyped_storage()._cdata
     sharing = [other for other, t in state.items() if t.untyped_storage()._cdata == storage]
     kind = type(tensor), tensor.requires_grad, tensor.is_conj(), tensor.is_neg()
