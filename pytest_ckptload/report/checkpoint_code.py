@@ -6,7 +6,6 @@ bytes where they do not, and the pattern they were made by where there are too m
 
 from __future__ import annotations
 
-import cmath
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -245,7 +244,7 @@ _IMPLIED = {torch.float32, torch.int64, torch.bool, torch.complex64}
 def _numbers(value: Any, dtype: torch.dtype) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_numbers(item, dtype) for item in value) + "]"
-    if isinstance(value, complex) and not cmath.isfinite(value):
+    if isinstance(value, complex):
         part = PARTS[dtype]
         return f"complex({_numbers(value.real, part)}, {_numbers(value.imag, part)})"
     if not isinstance(value, float):
