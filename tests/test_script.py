@@ -32,8 +32,8 @@ from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.contents.file import FORMATS
 from pytest_ckptload.damage import DAMAGES, damaged, describe
-from pytest_ckptload.faults import FAULTS, Fault
 from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
+from pytest_ckptload.faults import FAULTS, Fault
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.recipes import RECIPES, eager, mmap_meta_assign, mmap_stream
 from pytest_ckptload.report.assertions import ASSERTIONS, WITHOUT
