@@ -51,8 +51,8 @@ class Structure:
 def structure_of(module: nn.Module) -> Structure:
     """The structure of ``module``.
 
-    Entries of its state dict that are no tensors (extra state) are left out, and those of dtypes that
-    there is nothing to fill with: they are saved as construction gives them.
+    Entries of its state dict that are no tensors (extra state) are left out, and those of dtypes
+    that nothing is filled with: they are saved as construction gives them.
     """
     groups: dict[int, str] = {}
     slots = []
