@@ -185,7 +185,7 @@ class _Examination:
                 error,
                 None if error or isinstance(loaded, nn.Module) else _described(loaded),
                 _details(self.sample.case),
-                _refusable(self.sample.case, self.subject.structure, self.sample.values),
+                _refusable(self.sample, self.subject.structure, self.demands.dtype),
                 None if marks is None else marks.executed(),
                 () if marks is None else tuple(map(str, marks.climbed())),
             )
@@ -373,20 +373,23 @@ def _other_shapes(checkpoint: CheckpointSpec, structure: Structure) -> bool:
     )
 
 
-def _refusable(case: Case, structure: Structure, values: Mapping[str, Any]) -> str | None:
+def _refusable(sample: _Sample, structure: Structure, dtype: torch.dtype | None) -> str | None:
     """Why refusing is right although the eager recipe loads.
 
-    That is damage, a conversion that torch itself refuses, or tied names with different values in
-    the file.
+    That is damage, a conversion that torch itself refuses or that takes a part of each number away,
+    or tied names with different values in the file.
     """
-    if case.checkpoint.damage is not None:
+    values = sample.values
+    if sample.case.checkpoint.damage is not None:
         return "the file is damaged"
-    if case.checkpoint.prefix or case.checkpoint.payload:
+    if sample.case.checkpoint.prefix or sample.case.checkpoint.payload:
         return "the file holds the state dict under other names, or beside other things"
     for slot in structure.saved:
         value = values.get(slot.name)
         if isinstance(value, torch.Tensor) and _family(value.dtype) != _family(slot.dtype):
             return f"{slot.name} is {value.dtype} in the file and {slot.dtype} in the module"
+        if dtype is not None and slot.dtype.is_complex and not dtype.is_complex:
+            return f"{slot.name} is complex, and dtype={dtype} has no imaginary part"
     for group in structure.ties():
         held = [values[name] for name in group if name in values]
         if any(not same_entry(held[0], other) for other in held[1:]):

@@ -30,8 +30,8 @@ from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.runs import Allow, Defaults, Report, Runner, Target
-from pytest_ckptload.tried import Tried
 from pytest_ckptload.strategies import resume_cases, resume_covering
+from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import FEATURES
 
 if TYPE_CHECKING:

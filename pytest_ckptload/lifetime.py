@@ -98,8 +98,11 @@ def _unlike(module: nn.Module, before: Values) -> tuple[tuple[str, ...], str | N
 
 
 def _same(tensor: torch.Tensor, value: torch.Tensor) -> bool:
+    if tensor.is_meta:
+        return False
+    tensor = plain(tensor)
     alike = (tensor.shape, tensor.dtype) == (value.shape, value.dtype)
-    return alike and not tensor.is_meta and same_bits(tensor, value)
+    return alike and same_bits(tensor, value)
 
 
 def _in_a_fork(

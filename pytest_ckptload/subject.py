@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import nn
 
 from pytest_ckptload.case import Case
+from pytest_ckptload.dtypes import PACKED
 from pytest_ckptload.loader import Build
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.zoo import seeded
@@ -47,8 +47,7 @@ class Subject:
     @cached_property
     def fillable(self) -> bool:
         """Whether torch can fill new memory for every dtype of the module."""
-        packed = getattr(torch, "float4_e2m1fn_x2", None)
-        return all(place.tensor.dtype != packed for place in self.initial.places.values())
+        return all(place.tensor.dtype not in PACKED for place in self.initial.places.values())
 
     @classmethod
     def of(cls, case: Case) -> Subject:

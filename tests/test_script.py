@@ -32,6 +32,7 @@ from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.contents.file import FORMATS
 from pytest_ckptload.damage import DAMAGES, damaged, describe
+from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
 from pytest_ckptload.faults import FAULTS, Fault
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.recipes import RECIPES, eager, mmap_meta_assign, mmap_stream
@@ -493,7 +494,7 @@ def _facts(state: dict[str, torch.Tensor], name: str) -> tuple[object, ...]:
     return kind, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), sharing, data
 
 
-DTYPES = "bool uint8 int64 uint64 float16 float64 bfloat16 float8_e4m3fn complex64 complex128"
+DTYPES = known((*ORDINARY, *LOW_PRECISION, *COMPLEX, *RARE))
 
 
 def test_covering_checkpoints_are_the_same() -> None:
@@ -559,7 +560,7 @@ def test_checkpoints_of_given_modules_are_the_same(spec: CheckpointSpec) -> None
     assert_same_checkpoint(Case(checkpoint=spec), build)
 
 
-@pytest.mark.parametrize("name", DTYPES.split())
+@pytest.mark.parametrize("name", DTYPES)
 def test_every_dtype_comes_back(name: str) -> None:
     case = Case(LINEAR, CheckpointSpec({"weight": TensorSpec(name)}))
     assert_same_checkpoint(case)

@@ -35,7 +35,9 @@ FORMS: Mapping[str, Form] = {
         "{0}.contiguous(memory_format=torch.channels_last)",
     ),
     "gaps": Form(
-        lambda dense: torch.stack([dense, dense], -1)[..., 0], "torch.stack([{0}] * 2, -1)[..., 0]"
+        # Not by torch.stack, which knows fewer dtypes.
+        lambda dense: dense[..., None].expand(*dense.shape, 2).contiguous()[..., 0],
+        "(value := {0})[..., None].expand(*value.shape, 2).contiguous()[..., 0]",
     ),
     "expanded": Form(
         lambda dense: dense[:1].expand(dense.shape), "(value := {0})[:1].expand(value.shape)"

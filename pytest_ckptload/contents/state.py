@@ -15,7 +15,9 @@ from torch import nn
 
 from pytest_ckptload.case import CheckpointSpec, TensorSpec, View
 from pytest_ckptload.contents.forms import FORMS
-from pytest_ckptload.contents.patterns import INTEGERS, VALUES, fill
+from pytest_ckptload.contents.patterns import INTEGERS, fill
+from pytest_ckptload.contents.values import put
+from pytest_ckptload.dtypes import named
 from pytest_ckptload.zoo.structure import Slot, Structure
 
 __all__ = ["dtypes_in", "state_of"]
@@ -138,11 +140,10 @@ def _dense(
     spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype, index: int
 ) -> torch.Tensor:
     if spec.dtype is not None:
-        dtype = getattr(torch, spec.dtype)
+        dtype = named(spec.dtype)
     tensor = fill(shape if spec.shape is None else spec.shape, dtype, index)
     for position, kind in spec.values:
-        bits = tensor.view(-1).view(INTEGERS[dtype.itemsize])
-        bits[position] = VALUES[kind][dtype]
+        put(tensor, position, kind)
     return tensor
 
 

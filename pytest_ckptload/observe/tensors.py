@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pytest_ckptload.dtypes import PACKED
 from pytest_ckptload.observe.aliasing import is_dense
 
 __all__ = ["Difference", "first_difference", "is_poison", "plain", "same_bits", "same_but_nan"]
@@ -20,9 +21,6 @@ __all__ = ["Difference", "first_difference", "is_poison", "plain", "same_bits", 
 _memcmp: Callable[[int, int, int], int] = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
 )(("memcmp", ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)))
-
-# Packed: two numbers to an element, none of them NaN, and no operator works on them.
-_PACKED = {getattr(torch, "float4_e2m1fn_x2", None)}
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def same_but_nan(left: torch.Tensor, right: torch.Tensor) -> bool:
     """As ``same_bits``, but any NaN equals any NaN: for values that were converted."""
     if same_bits(left, right):
         return True
-    if left.dtype in _PACKED or not (left.dtype.is_floating_point or left.dtype.is_complex):
+    if left.dtype in PACKED or not (left.dtype.is_floating_point or left.dtype.is_complex):
         return False
     left, right = plain(left).cpu(), plain(right).cpu()
     if left.dtype.is_complex:
@@ -150,7 +148,7 @@ def is_poison(tensor: torch.Tensor) -> bool:
     """
     if tensor.numel() == 0 or tensor.is_meta:
         return False
-    if tensor.dtype == torch.bool or tensor.dtype in _PACKED:
+    if tensor.dtype == torch.bool or tensor.dtype in PACKED:
         return False
     tensor = plain(tensor)
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex:

@@ -17,6 +17,8 @@ from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec, View
 from pytest_ckptload.contents import FORMS, fill, state_of
+from pytest_ckptload.contents.patterns import INTEGERS
+from pytest_ckptload.dtypes import PARTS
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import structure_of
 
@@ -26,8 +28,6 @@ __all__ = ["checkpoint_lines"]
 _MOST_NUMBERS = 24
 _MOST_PATCHES = 3
 _WIDTH = 96
-
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build") -> list[str]:
@@ -174,8 +174,8 @@ class _Contents:
         if tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
             index, patches = found
             yield f"{target} = fill({literal(tuple(tensor.shape))}, {tensor.dtype}, {index})"
+            integer = _integer(tensor.dtype)
             for place in patches:
-                integer = _INTEGERS[tensor.dtype.itemsize]
                 bits = hex(int(tensor.view(-1).view(integer)[place]))
                 yield f"{target}.view(-1).view({integer})[{place}] = {bits}"
         else:
@@ -183,9 +183,9 @@ class _Contents:
 
     def _pattern(self, tensor: torch.Tensor) -> tuple[int, list[int]] | None:
         """The index of the pattern of ``tensor``, and the places where it departs from that."""
-        integer = _INTEGERS[min(8, tensor.dtype.itemsize)]
+        integer = _integer(tensor.dtype)
         # Where a value was put on top of the pattern, it is a single one.
-        few = min(_MOST_PATCHES, tensor.numel() // 8) if tensor.is_floating_point() else 0
+        few = 0 if tensor.dtype == torch.bool else min(_MOST_PATCHES, tensor.numel() // 8)
         near = range(self.last + 1, self.last + 5)
         for index in (*near, *range(4 * len(self.plain))):
             pattern = fill(tuple(tensor.shape), tensor.dtype, index)
@@ -216,6 +216,11 @@ def _without_forms(spec: CheckpointSpec) -> CheckpointSpec:
     return replace(
         spec, views=(), tensors=dense(spec.tensors), extra=dense(spec.extra), order="module"
     )
+
+
+def _integer(dtype: torch.dtype) -> torch.dtype:
+    """An integer as wide as the dtype, or as a part of it."""
+    return INTEGERS[PARTS.get(dtype, dtype).itemsize]
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -261,7 +266,7 @@ def _exactly(tensor: torch.Tensor, dtype: str) -> str | None:
     try:
         text = f"torch.tensor({_numbers(tensor.tolist(), tensor.dtype)}{dtype})"
         same = _same(eval(text, {"torch": torch}), tensor)
-    except RuntimeError:  # packed dtypes have no numbers
+    except (RuntimeError, OverflowError):  # packed dtypes have no numbers, and some no room
         return None
     return text if same else None
 
@@ -273,6 +278,9 @@ _IMPLIED = {torch.float32, torch.int64, torch.bool, torch.complex64}
 def _numbers(value: Any, dtype: torch.dtype) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_numbers(item, dtype) for item in value) + "]"
+    if isinstance(value, complex):
+        part = PARTS[dtype]
+        return f"complex({_numbers(value.real, part)}, {_numbers(value.imag, part)})"
     if not isinstance(value, float):
         return repr(value)
     if not math.isfinite(value):

@@ -120,7 +120,7 @@ class Comparison:
         """Whether the values are the eager module's, in its dtype: of what is loaded by own code
         nothing more exact is known.
         """
-        return same_but_nan(_converted(place.tensor, eager.tensor.dtype)[0], plain(eager.tensor))
+        return _same_in_dtype(place.tensor, eager.tensor)
 
     def tied(self, name: str) -> bool:
         """Whether the loaded module has ``name`` tied to all that the eager module ties it to."""
@@ -141,34 +141,30 @@ class Comparison:
         return any(
             name in values
             and name not in self.customised
-            and not same_but_nan(
-                _converted(values[name], eager[name].tensor.dtype)[0], plain(eager[name].tensor)
-            )
+            and not _same_in_dtype(values[name], eager[name].tensor)
             for name in names
         )
 
     def expected(self, place: Place, eager: Place) -> list[tuple[torch.Tensor, bool]]:
         """The values that ``place`` may have, in its own dtype, and whether each was converted.
 
-        Empty where any value will do.
+        Empty where any value will do, and where torch knows no conversion to that dtype.
         """
         origins = self._origins(place.name, eager)
         if any(origin.is_meta for origin in origins):
             return []
         dtype = place.tensor.dtype
-        candidates = [_converted(origin, dtype) for origin in origins]
+        candidates = [(_converted(origin, dtype), origin.dtype != dtype) for origin in origins]
         built = self.built(place.name) if self.reference.dtype is not None else None
         if built is not None and built.dtype != dtype:
             # A loader that was asked to cast may go by way of the module's own dtype.
-            candidates += [
-                (_converted(_converted(origin, built.dtype)[0], dtype)[0], True)
-                for origin in origins
-            ]
+            halfway = [_converted(origin, built.dtype) for origin in origins]
+            candidates += [(_converted(t, dtype), True) for t in halfway if t is not None]
         shape = place.tensor.shape
         return [
             (tensor.reshape(shape), converted)
             for tensor, converted in candidates
-            if tensor.numel() == shape.numel()
+            if tensor is not None and tensor.numel() == shape.numel()
         ]
 
     def _origins(self, name: str, eager: Place) -> list[torch.Tensor]:
@@ -279,8 +275,17 @@ def same_entry(left: torch.Tensor, right: torch.Tensor) -> bool:
     return left.dtype == right.dtype and left.shape == right.shape and same_bits(left, right)
 
 
-def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
-    tensor = plain(tensor)
+def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+    """The plain values in a dtype, or ``None`` where torch refuses that conversion."""
     if tensor.dtype == dtype:
-        return tensor, False
-    return tensor.to(dtype), True
+        return plain(tensor)
+    try:
+        return plain(tensor).to(dtype)
+    except RuntimeError:
+        return None
+
+
+def _same_in_dtype(tensor: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether the values are the expected ones, once they have their dtype."""
+    converted = _converted(tensor, expected.dtype)
+    return converted is not None and same_but_nan(converted, plain(expected))

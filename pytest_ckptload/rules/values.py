@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from pytest_ckptload.dtypes import PACKED
 from pytest_ckptload.observe.tensors import (
     first_difference,
     is_poison,
@@ -39,10 +40,12 @@ def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 def _same_number(left: torch.Tensor, right: torch.Tensor) -> bool:
-    if not left.dtype.is_floating_point or left.dtype.itemsize < 2:
+    exact = torch.complex128 if left.dtype.is_complex else torch.float64
+    if left.dtype in PACKED or not (left.dtype.is_floating_point or left.dtype.is_complex):
         return False
     # Adding zero turns -0.0 into 0.0 and leaves every other number alone.
-    return same_but_nan(plain(left).cpu() + 0.0, plain(right).cpu() + 0.0)
+    left, right = (plain(tensor).cpu().to(exact) + 0.0 for tensor in (left, right))
+    return same_but_nan(left, right)
 
 
 def _broken(c: Comparison, kind: str) -> Iterator[Broken]:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
+from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known, named
 from pytest_ckptload.strategies.pairs import paired
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
@@ -123,9 +123,13 @@ def covering(
                 seen.append(case)
                 covered.update(case.features)
                 yield case
-    if whole:
-        yield from _special_values(structure)
         if structure is None:
+            yield from _special_values(feature.name)
+    if whole:
+        if structure is not None:
+            yield from _special_values_of(structure)
+        else:
+            yield from _special_values("")
             for entry in _ENTRIES:
                 yield Case(ModuleSpec(entry.name, entry.kwargs(first)))
             yield from _containers()
@@ -159,19 +163,36 @@ def _departing(position: int, other: int) -> Choose:
     return choose
 
 
-def _special_values(structure: Structure | None) -> Iterator[Case]:
-    """Each value that loaders lose, in each dtype that has it; for a given module, in its first."""
-    if structure is not None:
-        for slot in [s for s in structure.saved if s.numel and value_kinds(s.dtype)][:1]:
-            for kind in value_kinds(slot.dtype):
-                yield Case(None, CheckpointSpec({slot.name: TensorSpec(values=((0, kind),))}))
-        return
-    for dtype in ("float32", "float64", "bfloat16", "float16", "int64", "int32"):
-        exact = getattr(torch, dtype)
-        factory, name = ("Weights", "weight") if exact.is_floating_point else ("Table", "table")
-        module = ModuleSpec(factory, {"size": 2, "dtype": dtype})
-        for kind in value_kinds(exact):
-            yield Case(module, CheckpointSpec({name: TensorSpec(values=((1, kind),))}))
+def _special_values_of(structure: Structure) -> Iterator[Case]:
+    """Each value that loaders lose, in the first tensor of a given module that can hold any."""
+    for slot in [s for s in structure.saved if s.numel and value_kinds(s.dtype)][:1]:
+        for kind in value_kinds(slot.dtype):
+            yield Case(None, CheckpointSpec({slot.name: TensorSpec(values=((0, kind),))}))
+
+
+# The dtypes by the feature that has to be on for them; the first need none.
+_DTYPES = {"": ORDINARY, "low-precision": LOW_PRECISION, "complex": COMPLEX, "rare-dtype": RARE}
+
+# In these a loader is likely to lose one kind of value and keep the others.
+_SEPARATE = ("float32", "int64", "bfloat16")
+
+
+def _special_values(feature: str) -> Iterator[Case]:
+    """Each value that loaders lose, in each dtype that comes with this feature, all in one tensor;
+    in some dtypes each alone as well.
+    """
+    for dtype in known(_DTYPES.get(feature, ())):
+        exact = named(dtype)
+        floating = exact.is_floating_point or exact.is_complex
+        factory, name = ("Weights", "weight") if floating else ("Codes", "codes")
+        kinds = value_kinds(exact)
+        chosen = [tuple(enumerate(kinds))] if kinds else []
+        if dtype in _SEPARATE:
+            chosen += [((1, kind),) for kind in kinds]
+        for values in chosen:
+            module = ModuleSpec(factory, {"size": max(2, len(values)), "dtype": dtype})
+            checkpoint = CheckpointSpec({name: TensorSpec(values=values)})
+            yield Case(module, checkpoint, (feature,) if feature else ())
 
 
 def _containers() -> Iterator[Case]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import ModuleSpec
+from pytest_ckptload.dtypes import named
 from pytest_ckptload.zoo.feature import Feature
 from pytest_ckptload.zoo.features import ALL
 
@@ -72,7 +73,7 @@ def _build(spec: ModuleSpec) -> nn.Module:
 
 
 def _value(key: str, value: Any) -> Any:
-    return getattr(torch, value) if key == "dtype" and isinstance(value, str) else value
+    return named(value) if key == "dtype" and isinstance(value, str) else value
 
 
 @contextmanager

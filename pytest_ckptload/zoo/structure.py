@@ -13,7 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_ckptload.dtypes import LEFT_OUT, known
+
 __all__ = ["Slot", "Structure", "structure_of"]
+
+_LEFT_OUT = frozenset(getattr(torch, name) for name in known(LEFT_OUT))
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,14 @@ class Structure:
 def structure_of(module: nn.Module) -> Structure:
     """The structure of ``module``.
 
-    Entries of its state dict that are no tensors (extra state) are left out.
+    Entries of its state dict that are no tensors (extra state) are left out, and those of dtypes
+    that nothing is filled with: they are saved as construction gives them.
     """
     groups: dict[int, str] = {}
     slots = []
     state = module.state_dict(keep_vars=True)
     for name, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor):
+        if not isinstance(tensor, torch.Tensor) or tensor.dtype in _LEFT_OUT:
             continue
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
         group = groups.setdefault(id(tensor), name)

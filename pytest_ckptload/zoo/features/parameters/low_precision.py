@@ -5,19 +5,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pytest_ckptload.zoo.feature import Choose, Feature, Plan
+from pytest_ckptload.dtypes import LOW_PRECISION, known
+from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan
 
 
 class Weights(nn.Module):
-    """One parameter of any dtype that can require a gradient."""
+    """One parameter of any dtype, which requires a gradient where the dtype can have one."""
 
     def __init__(self, size: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(size, dtype=torch.float32).to(dtype))
+        trainable = dtype.is_floating_point or dtype.is_complex
+        self.weight = nn.Parameter(torch.zeros(size, dtype=dtype), requires_grad=trainable)
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    dtype = choose(("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"))
+    dtype = choose(Covered.of(known(LOW_PRECISION)))
     plan.add("Weights", size=choose((2, 3)), dtype=dtype)
 
 
