@@ -7,7 +7,7 @@ which says what there is to draw from and knows nothing of Hypothesis.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from hypothesis import strategies as st
@@ -120,8 +120,8 @@ def covering(
     if whole:
         yield from _special_values(structure)
         if structure is None:
-            for entry in _ENTRIES:
-                yield Case(ModuleSpec(entry.name, entry.kwargs(first)))
+            for entry in CATALOGUE.values():
+                yield Case(entry.spec(first))
             yield from _containers()
             # More than a page, and not a whole number of them.
             yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
@@ -236,11 +236,11 @@ def _settle(plan: Plan, on: list[Feature], choose: Choose) -> ModuleSpec:
 
 
 def _leaf(choose: Choose) -> ModuleSpec:
-    entry = choose(_ENTRIES)
-    return ModuleSpec(entry.name, entry.kwargs(choose))
+    entry = choose(_LEAVES)
+    return entry.spec(choose)
 
 
-_ENTRIES: tuple[Any, ...] = tuple(CATALOGUE.values())
+_LEAVES = tuple(entry for entry in CATALOGUE.values() if not entry.slow)
 
 
 def _sprinkle(plan: Plan, choose: Choose) -> None:
