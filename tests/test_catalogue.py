@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from hypothesis import given, settings
 from mixtures import each_entry, mixtures
 from torch import nn
 
 from pytest_ckptload import zoo
 from pytest_ckptload.case import ModuleSpec
+from pytest_ckptload.strategies import covering, modules
 from pytest_ckptload.zoo.catalogue import CATALOGUE, Entry
 from pytest_ckptload.zoo.feature import first
 
@@ -159,6 +161,23 @@ def test_options_of_one_choice_are_drawn_without_asking() -> None:
 def test_most_classes_hold_state() -> None:
     assert next(iter(CATALOGUE)) == "Linear"
     assert len(CATALOGUE.keys() - STATELESS) >= 40
+
+
+def test_what_is_slow_to_build_is_for_the_covering_set_alone() -> None:
+    slow = {entry.name for entry in CATALOGUE.values() if entry.slow}
+    assert slow == {"Transformer"}
+    assert slow <= {name for case in covering() for name in case.classes()}
+    # Any other class would turn up: each is one leaf in fifty.
+    drawn: set[str] = set()
+
+    @settings(max_examples=500, database=None, derandomize=True)
+    @given(modules(features=[]))
+    def draw(module: ModuleSpec) -> None:
+        drawn.update(module.factories())
+
+    draw()
+    assert not drawn & slow
+    assert {"TransformerEncoder", "TransformerDecoder"} <= drawn
 
 
 def test_every_class_of_torch_is_in_the_catalogue_or_left_out_for_a_reason() -> None:
