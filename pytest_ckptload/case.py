@@ -86,7 +86,8 @@ class Edit(_Data):
 class ModuleSpec(_Data):
     """How to build a module: a class of ``torch.nn`` or of the zoo, its arguments, its children.
 
-    ``children`` are for containers. ``edits`` are made in order after everything is built.
+    ``children`` are those of a container; for other classes they are arguments, by name. ``edits``
+    are made in order after everything is built.
     """
 
     factory: str

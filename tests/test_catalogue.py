@@ -4,24 +4,27 @@ the same each time, and no class of ``torch.nn`` is left out without a reason.
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import inspect
-import itertools
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from mixtures import each_entry, mixtures
 from torch import nn
 
 from pytest_ckptload import zoo
 from pytest_ckptload.case import ModuleSpec
+from pytest_ckptload.strategies import covering, modules
 from pytest_ckptload.zoo.catalogue import CATALOGUE, Entry
 from pytest_ckptload.zoo.feature import first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-each_entry = pytest.mark.parametrize("entry", CATALOGUE.values(), ids=lambda entry: entry.name)
+    from collections.abc import Sequence
 
 STATELESS = {"Identity", "ReLU", "GELU", "Dropout", "Flatten"}
 
@@ -52,13 +55,9 @@ LEFT_OUT_BECAUSE = {
         MSELoss MarginRankingLoss MultiLabelMarginLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss
         TripletMarginLoss TripletMarginWithDistanceLoss
     """,
-    "a loss, holds nothing but a weight given as a tensor, which is no plain data": """
-        BCELoss BCEWithLogitsLoss CrossEntropyLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss
-    """,
     "deprecated for NLLLoss, warns": "NLLLoss2d",
     "a container, whose children are drawn": "Container ModuleDict ModuleList Sequential",
-    "takes a module, which is no plain data": "DataParallel TransformerDecoder TransformerEncoder",
-    "too slow (4 ms on meta), and made of layers that are here": "Transformer",
+    "moves its module to the GPU while it is built, where there is one": "DataParallel",
     "a base class": "Module RNNBase RNNCellBase",
     "a feature of its own (containers)": "ParameterDict ParameterList",
     "a feature of its own (lazy)": """
@@ -76,23 +75,6 @@ PLAIN_ARGUMENTS = {
     **dict.fromkeys(["padding", "threshold", "value"], 0),
     "unflattened_size": (1, 1),
 }
-
-
-def minimal(entry: Entry) -> ModuleSpec:
-    return ModuleSpec(entry.name, entry.kwargs(first))
-
-
-def mixtures(entry: Entry) -> Iterator[ModuleSpec]:
-    """Every module that the entry can make."""
-    for picks in itertools.product(*(o for o in entry.choices.values() if len(o) > 1)):
-        remaining = iter(picks)
-
-        def choose(options: Sequence[Any], /, remaining: Iterator[Any] = remaining) -> Any:
-            pick = next(remaining)
-            assert pick in options, "choices are not made in the order in which they stand"
-            return pick
-
-        yield ModuleSpec(entry.name, entry.kwargs(choose))
 
 
 def classes() -> dict[str, type[nn.Module]]:
@@ -114,9 +96,9 @@ def weight(module: nn.Module) -> tuple[int, int]:
 
 @each_entry
 def test_first_choices_build_a_small_module_that_holds_state(entry: Entry) -> None:
-    module = minimal(entry).build()
+    module = entry.spec(first).build()
     assert type(module) is getattr(nn, entry.name)
-    assert size(module) <= 200
+    assert size(module) <= 350
     assert bool(module.state_dict()) is (entry.name not in STATELESS)
 
 
@@ -124,7 +106,7 @@ def test_first_choices_build_a_small_module_that_holds_state(entry: Entry) -> No
 def test_every_mixture_builds_small_and_as_large_on_meta(entry: Entry) -> None:
     for spec in mixtures(entry):
         module = spec.build()
-        assert size(module) <= 200, f"{spec} is too large"
+        assert size(module) <= 350, f"{spec} is too large"
         with torch.device("meta"):
             ghost = spec.build()
         state, ghosts = module.state_dict(), ghost.state_dict()
@@ -154,7 +136,7 @@ def test_every_mixture_survives_json(entry: Entry) -> None:
 
 @each_entry
 def test_first_choices_have_the_fewest_tensors_and_elements(entry: Entry) -> None:
-    smallest = weight(minimal(entry).build())
+    smallest = weight(entry.spec(first).build())
     for spec in mixtures(entry):
         module = spec.build()
         assert not module.state_dict() or smallest <= weight(module), f"{spec} is smaller"
@@ -162,20 +144,40 @@ def test_first_choices_have_the_fewest_tensors_and_elements(entry: Entry) -> Non
 
 @each_entry
 def test_few_choices_are_drawn(entry: Entry) -> None:
-    assert sum(len(options) > 1 for options in entry.choices.values()) <= 4
-    assert all(len(set(options)) == len(options) > 0 for options in entry.choices.values())
+    assert sum(len(options) > 1 for options in entry.choices.values()) <= 5
+    for options in entry.choices.values():
+        assert options
+        assert all(options.count(option) == 1 for option in options)
 
 
 def test_options_of_one_choice_are_drawn_without_asking() -> None:
     def choose(options: Sequence[Any], /) -> Any:
         raise AssertionError("there was nothing to choose")
 
-    assert Entry("Linear", {"in_features": (1,)}).kwargs(choose) == {"in_features": 1}
+    expected = ModuleSpec("Linear", {"in_features": 1})
+    assert Entry("Linear", {"in_features": (1,)}).spec(choose) == expected
 
 
 def test_most_classes_hold_state() -> None:
     assert next(iter(CATALOGUE)) == "Linear"
-    assert len(CATALOGUE.keys() - STATELESS) >= 30
+    assert len(CATALOGUE.keys() - STATELESS) >= 40
+
+
+def test_what_is_slow_to_build_is_for_the_covering_set_alone() -> None:
+    slow = {entry.name for entry in CATALOGUE.values() if entry.slow}
+    assert slow == {"Transformer"}
+    assert slow <= {name for case in covering() for name in case.classes()}
+    # Any other class would turn up: each is one leaf in fifty.
+    drawn: set[str] = set()
+
+    @settings(max_examples=500, database=None, derandomize=True)
+    @given(modules(features=[]))
+    def draw(module: ModuleSpec) -> None:
+        drawn.update(module.factories())
+
+    draw()
+    assert not drawn & slow
+    assert {"TransformerEncoder", "TransformerDecoder"} <= drawn
 
 
 def test_every_class_of_torch_is_in_the_catalogue_or_left_out_for_a_reason() -> None:
@@ -183,6 +185,38 @@ def test_every_class_of_torch_is_in_the_catalogue_or_left_out_for_a_reason() -> 
     assert not CATALOGUE.keys() & LEFT_OUT.keys(), "in the catalogue, and left out too"
     new = sorted(classes().keys() - CATALOGUE.keys() - LEFT_OUT.keys())
     assert not new, f"torch.nn has {new}: add them to the catalogue, or here with a reason"
+
+
+def test_torch_exports_no_module_that_is_not_among_these_classes() -> None:
+    exported = {name: getattr(nn.modules, name) for name in nn.modules.__all__}
+    modules = {n for n, c in exported.items() if isinstance(c, type) and issubclass(c, nn.Module)}
+    assert modules <= classes().keys()
+
+
+def test_every_class_that_torch_tests_is_in_the_catalogue_or_left_out_for_a_reason() -> None:
+    tested = in_module_db()
+    assert len(tested) > 80
+    assert tested <= CATALOGUE.keys() | LEFT_OUT.keys()
+
+
+def in_module_db() -> set[str]:
+    """The classes in ``module_db``. It is read, not imported: that takes expecttest and numpy."""
+    spec = importlib.util.find_spec("torch.testing._internal.common_modules")
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).read_text(encoding="utf-8")
+    (database,) = (
+        statement.value
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and statement.target.id == "module_db"
+    )
+    assert isinstance(database, ast.List)
+    names = [ast.unparse(e.args[0]) for e in database.elts if isinstance(e, ast.Call)]
+    assert len(names) == len(database.elts)
+    assert all(name.startswith("torch.nn.") for name in names)
+    return {name.removeprefix("torch.nn.") for name in names}
 
 
 @pytest.mark.parametrize("name", [name for name, why in LEFT_OUT.items() if "holds nothing" in why])

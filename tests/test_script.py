@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import functools
 import importlib
 import io
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from hypothesis import given, settings
+from mixtures import mixtures
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
@@ -37,12 +39,15 @@ from pytest_ckptload.faults import FAULTS, Fault
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.recipes import RECIPES, eager, mmap_meta_assign, mmap_stream
 from pytest_ckptload.report.assertions import ASSERTIONS, WITHOUT
+from pytest_ckptload.report.module_code import module_lines
 from pytest_ckptload.report.quoting import Quoter, literal
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.sources import Unquotable, imports_text, names_in
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.strategies import cases, covering
 from pytest_ckptload.subject import Subject
+from pytest_ckptload.zoo.catalogue import CATALOGUE
+from pytest_ckptload.zoo.feature import first
 from pytest_ckptload.zoo.structure import structure_of
 
 if TYPE_CHECKING:
@@ -694,6 +699,27 @@ def test_nested_modules_are_built_by_calls() -> None:
         in text
     )
     assert 'freeze(module[0]["b"], name="1.weight")' in text
+
+
+@pytest.mark.parametrize(
+    "name", ["TransformerEncoder", "TransformerDecoder", "NLLLoss", "BCEWithLogitsLoss"]
+)
+def test_arguments_that_are_modules_or_tensors_are_built_by_calls(name: str) -> None:
+    for spec in mixtures(CATALOGUE[name]):
+        for module in (spec, ModuleSpec("ModuleDict", children={"a": spec})):
+            text = script(Case(module, seed=3), [], eager)
+            built = run_here(text.partition("\nstate =")[0])["build"]()
+            assert_same_modules(built, Case(module, seed=3).build())
+            assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_is_changed_before_it_is_given_to_a_class_has_no_source() -> None:
+    (layer,) = CATALOGUE["TransformerEncoder"].spec(first).children.values()
+    frozen = dataclasses.replace(layer, edits=(Edit("freeze", {"name": "linear1.weight"}),))
+    spec = ModuleSpec("TransformerEncoder", {"num_layers": 1}, {"encoder_layer": frozen})
+    with pytest.raises(Unquotable, match="where TransformerEncoder keeps its encoder_layer"):
+        module_lines(spec, Quoter())
+    assert module_lines(ModuleSpec("Sequential", children={"0": frozen}), Quoter())
 
 
 def assert_same_modules(built: nn.Module, wanted: nn.Module) -> None:

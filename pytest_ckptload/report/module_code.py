@@ -11,11 +11,14 @@ from typing import Any
 
 from pytest_ckptload.case import ModuleSpec
 from pytest_ckptload.report.quoting import Quoter, literal
-from pytest_ckptload.zoo import factory
+from pytest_ckptload.report.sources import Unquotable
+from pytest_ckptload.zoo import TENSOR_ARGUMENTS, factory
 
 __all__ = ["module_lines"]
 
 _WIDTH = 96
+
+_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
 
 
 def module_lines(spec: ModuleSpec, quoter: Quoter) -> list[str]:
@@ -35,6 +38,12 @@ def module_lines(spec: ModuleSpec, quoter: Quoter) -> list[str]:
 
 def _module(spec: ModuleSpec, quoter: Quoter, indent: int) -> str:
     name = quoter.quote(factory(spec.factory))
+    if spec.factory not in _CONTAINERS:
+        given = [
+            f"{key}={_module(child, quoter, indent + 5 + len(key))}"
+            for key, child in spec.children.items()
+        ]
+        return _wrapped(f"{name}(", [*given, *_keywords(spec.kwargs)], ")", indent)
     children = [_module(child, quoter, indent + 4) for child in spec.children.values()]
     if spec.factory == "ModuleList":
         return _wrapped(f"{name}([", children, "])", indent)
@@ -42,24 +51,31 @@ def _module(spec: ModuleSpec, quoter: Quoter, indent: int) -> str:
         pairs = zip(spec.children, children, strict=True)
         items = [f"{literal(key)}: {child}" for key, child in pairs]
         return _wrapped(f"{name}({{", items, "})", indent)
-    return _wrapped(f"{name}(", children or _keywords(spec.kwargs), ")", indent)
+    return _wrapped(f"{name}(", children, ")", indent)
 
 
 def _parts(spec: ModuleSpec, path: str) -> Iterator[tuple[str, ModuleSpec]]:
     """Every part of a module with the expression for it, in the order in which they are built."""
     for index, (name, child) in enumerate(spec.children.items()):
         step = literal(name) if spec.factory == "ModuleDict" else index
-        yield from _parts(child, f"{path}[{step}]")
+        for inside, part in _parts(child, f"{path}[{step}]"):
+            if part.edits and spec.factory not in _CONTAINERS:
+                # It may keep a copy, as TransformerEncoder does, and under any name.
+                raise Unquotable(f"nobody knows where {spec.factory} keeps its {name}")
+            yield inside, part
     yield path, spec
 
 
 def _keywords(kwargs: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name}=torch.{value}"
-        if name == "dtype" and isinstance(value, str)
-        else f"{name}={literal(value)}"
-        for name, value in kwargs.items()
-    ]
+    return [f"{name}={_argument(name, value)}" for name, value in kwargs.items()]
+
+
+def _argument(name: str, value: Any) -> str:
+    if name == "dtype" and isinstance(value, str):
+        return f"torch.{value}"
+    if name in TENSOR_ARGUMENTS and isinstance(value, tuple):
+        return f"torch.tensor({literal(value)})"
+    return literal(value)
 
 
 def _wrapped(opening: str, items: Sequence[str], closing: str, indent: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
@@ -130,8 +130,8 @@ def covering(
             yield from _special_values_of(structure)
         else:
             yield from _special_values("")
-            for entry in _ENTRIES:
-                yield Case(ModuleSpec(entry.name, entry.kwargs(first)))
+            for entry in CATALOGUE.values():
+                yield Case(entry.spec(first))
             yield from _containers()
             # More than a page, and not a whole number of them.
             yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
@@ -264,11 +264,11 @@ def _settle(plan: Plan, on: list[Feature], choose: Choose) -> ModuleSpec:
 
 
 def _leaf(choose: Choose) -> ModuleSpec:
-    entry = choose(_ENTRIES)
-    return ModuleSpec(entry.name, entry.kwargs(choose))
+    entry = choose(_LEAVES)
+    return entry.spec(choose)
 
 
-_ENTRIES: tuple[Any, ...] = tuple(CATALOGUE.values())
+_LEAVES = tuple(entry for entry in CATALOGUE.values() if not entry.slow)
 
 
 def _sprinkle(plan: Plan, choose: Choose) -> None:

@@ -18,10 +18,13 @@ from pytest_ckptload.dtypes import named
 from pytest_ckptload.zoo.feature import Feature
 from pytest_ckptload.zoo.features import ALL
 
-__all__ = ["FEATURES", "build", "factory", "register", "seeded"]
+__all__ = ["FEATURES", "TENSOR_ARGUMENTS", "build", "factory", "register", "seeded"]
 
 FEATURES: dict[str, Feature] = {}
 """Every feature by its name, in the order of the docs."""
+
+TENSOR_ARGUMENTS = frozenset({"weight", "pos_weight"})
+"""The arguments that take a tensor: a spec has its elements, in a tuple."""
 
 _FACTORIES: dict[str, Callable[..., Any]] = {}
 
@@ -65,7 +68,7 @@ def _build(spec: ModuleSpec) -> nn.Module:
     elif spec.factory == "ModuleDict":
         module = made(children)
     else:
-        module = made(**kwargs)
+        module = made(**children, **kwargs)
     for edit in spec.edits:
         factory(edit.function)(module, **edit.kwargs)
     assert isinstance(module, nn.Module)
@@ -73,7 +76,11 @@ def _build(spec: ModuleSpec) -> nn.Module:
 
 
 def _value(key: str, value: Any) -> Any:
-    return named(value) if key == "dtype" and isinstance(value, str) else value
+    if key == "dtype" and isinstance(value, str):
+        return named(value)
+    if key in TENSOR_ARGUMENTS and isinstance(value, tuple):
+        return torch.tensor(value)
+    return value
 
 
 @contextmanager

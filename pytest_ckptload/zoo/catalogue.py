@@ -5,8 +5,8 @@ set and a test that counts can all read it: it knows none of them. Sizes are tin
 example builds its module several times. Where arguments depend on each other, ``derive`` computes
 them from choices that are free, and nothing is ever drawn in vain.
 
-Left out are classes that take tensors or modules, which are no plain data, those that are features
-of their own (lazy modules, lists of parameters), and ``Transformer``, which takes 4 ms on meta.
+Left out are classes that are features of their own (lazy modules, lists of parameters), and
+``DataParallel``: where there is a GPU it moves its module there while it is built, even from meta.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+
+from pytest_ckptload.case import ModuleSpec
 
 if TYPE_CHECKING:
     from pytest_ckptload.zoo.feature import Choose
@@ -33,15 +35,17 @@ class Entry:
 
     ``choices`` are the options for each argument, simplest first: with all the first ones the
     module has the fewest tensors that its class can have, short of none. ``derive`` makes arguments
-    of choices where they differ, from a dict that it may change.
+    of choices where they differ, from a dict that it may change. What is a ``ModuleSpec`` among the
+    arguments becomes a child. What is ``slow`` to build is for the covering set alone.
     """
 
     name: str
     choices: Mapping[str, tuple[Any, ...]]
     derive: _Derive | None = None
+    slow: bool = False
 
-    def kwargs(self, choose: Choose) -> _Arguments:
-        """Arguments for the class, JSON-able: one option of each choice, in order.
+    def spec(self, choose: Choose) -> ModuleSpec:
+        """A module of the class, with one option of each choice, asked for in order.
 
         ``choose`` is asked only where there are two options or more.
         """
@@ -49,7 +53,10 @@ class Entry:
             name: choose(options) if len(options) > 1 else options[0]
             for name, options in self.choices.items()
         }
-        return self.derive(chosen) if self.derive else chosen
+        arguments = self.derive(chosen) if self.derive else chosen
+        children = {key: v for key, v in arguments.items() if isinstance(v, ModuleSpec)}
+        kwargs = {key: v for key, v in arguments.items() if key not in children}
+        return ModuleSpec(self.name, kwargs, children)
 
 
 def _takes(name: str, derive: _Derive | None = None, /, **choices: tuple[Any, ...]) -> Entry:
@@ -80,9 +87,14 @@ _NO_BIAS = ("weight",) if "bias" in inspect.signature(nn.BatchNorm1d).parameters
 _STATISTICS = ("statistics", "weight+bias+statistics")
 
 
-def _norm(name: str) -> Entry:
+def _norm(name: str, **more: tuple[Any, ...]) -> Entry:
     holds = (*_NO_BIAS, "weight+bias", *_STATISTICS, "nothing")
-    return _takes(name, _tracking, num_features=_PAIR, holds=holds)
+    return _takes(name, _tracking, num_features=_PAIR, holds=holds, **more)
+
+
+def _batch_norm(name: str) -> Entry:
+    # Without momentum the average is over all batches, as many as were counted.
+    return _norm(name, momentum=(0.1, None))
 
 
 def _tracking(chosen: _Arguments) -> _Arguments:
@@ -100,12 +112,12 @@ def _affine(chosen: _Arguments) -> _Arguments:
     return {**chosen, "affine": "weight" in holds, **({"bias": False} if holds == "weight" else {})}
 
 
-def _cell(name: str) -> Entry:
-    return _takes(name, input_size=_PAIR, hidden_size=_PAIR, bias=_SWITCH)
+def _cell(name: str, **more: tuple[Any, ...]) -> Entry:
+    return _takes(name, input_size=_PAIR, hidden_size=_PAIR, bias=_SWITCH, **more)
 
 
-def _recurrent(name: str, derive: _Derive | None = None, /, **sizes: tuple[int, ...]) -> Entry:
-    return _takes(name, derive, **sizes, num_layers=_PAIR, bidirectional=_SWITCH, bias=_SWITCH)
+def _recurrent(name: str, derive: _Derive | None = None, /, **more: tuple[Any, ...]) -> Entry:
+    return _takes(name, derive, num_layers=_PAIR, bidirectional=_SWITCH, bias=_SWITCH, **more)
 
 
 def _projected(chosen: _Arguments) -> _Arguments:
@@ -113,27 +125,77 @@ def _projected(chosen: _Arguments) -> _Arguments:
     return {"hidden_size": 1 + chosen["proj_size"], **chosen}
 
 
-def _layer(name: str) -> Entry:
-    switches = dict.fromkeys(("bias", "batch_first", "norm_first"), _SWITCH)
-    return _takes(name, d_model=(2,), nhead=_PAIR, dim_feedforward=(1,), **switches)
+def _bag(chosen: _Arguments) -> _Arguments:
+    rows, padding = chosen.pop("rows")
+    return {"num_embeddings": rows, **chosen, "padding_idx": padding}
 
 
 def _attention(chosen: _Arguments) -> _Arguments:
     # Other sizes for keys and values make three weights of the one.
-    kdim, vdim = chosen.pop("others") or (None, None)
+    kdim, vdim = chosen.pop("others")
     return {**chosen, "kdim": kdim, "vdim": vdim}
 
 
-_NORMALIZED = (1, 2, (2, 3))
+# Of two elements little more than which is greater is left when they are normalized.
+_LAYER = {"d_model": (3,), "nhead": (1, 3), "dim_feedforward": (1,)}
+_LAYER_SWITCHES = dict.fromkeys(("bias", "batch_first", "norm_first"), _SWITCH)
+
+
+def _stack(name: str, layer: str, **more: tuple[Any, ...]) -> Entry:
+    """A class that makes copies of the layer that it is given."""
+
+    def stacked(chosen: _Arguments) -> _Arguments:
+        sizes = {name: options[0] for name, options in _LAYER.items()}
+        switches = {key: chosen.pop(key) for key in ("bias", "norm_first")}
+        return {layer: ModuleSpec(f"{name}Layer", {**sizes, **switches}), **chosen}
+
+    norm = (None, ModuleSpec("LayerNorm", {"normalized_shape": 3}))
+    return _takes(
+        name, stacked, num_layers=_PAIR, norm=norm, bias=_SWITCH, norm_first=_SWITCH, **more
+    )
+
+
+_TWO_CLASSES = (0.5, 2.0)
+_THREE_CLASSES = (0.5, 2.0, 3.0)
+
+
+def _weighted(name: str, **more: tuple[Any, ...]) -> Entry:
+    return _takes(name, weight=(_TWO_CLASSES, _THREE_CLASSES, None), **more)
+
+
+def _both_weights(chosen: _Arguments) -> _Arguments:
+    weight, pos_weight = chosen.pop("weights")
+    return {"weight": weight, "pos_weight": pos_weight}
+
+
+def _linear_loss(chosen: _Arguments) -> _Arguments:
+    weight = _THREE_CLASSES[: chosen["num_classes"]] if chosen.pop("weighted") else None
+    return {**chosen, "weight": weight}
+
+
 _AFFINE = (True, False)
 
 _ENTRIES = (
     _takes("Linear", in_features=_SIZE, out_features=_SIZE, bias=_SWITCH),
     _takes("PReLU", num_parameters=_SIZE),
     _takes("Embedding", num_embeddings=_SIZE, embedding_dim=_SIZE, padding_idx=(None, 0)),
-    _takes("EmbeddingBag", num_embeddings=_SIZE, embedding_dim=_PAIR, padding_idx=(None, 0)),
-    _takes("RMSNorm", normalized_shape=_NORMALIZED, elementwise_affine=_AFFINE),
-    _takes("LayerNorm", normalized_shape=_NORMALIZED, elementwise_affine=_AFFINE, bias=_SWITCH),
+    _takes(
+        "EmbeddingBag",
+        _bag,
+        # A bag of nothing but padding would be empty.
+        rows=((1, None), (2, None), (2, 0), (3, 1)),
+        embedding_dim=_PAIR,
+        mode=("mean", "sum", "max"),
+        include_last_offset=_SWITCH,
+    ),
+    _takes("RMSNorm", normalized_shape=(1, 2, (2, 3)), elementwise_affine=_AFFINE),
+    _takes(
+        "LayerNorm",
+        # One element alone is zero when it is normalized, whatever the weight.
+        normalized_shape=(2, 3, (2, 3)),
+        elementwise_affine=_AFFINE,
+        bias=_SWITCH,
+    ),
     _takes(
         "GroupNorm",
         _grouped_norm,
@@ -141,7 +203,7 @@ _ENTRIES = (
         width=_PAIR,
         holds=(*_NO_BIAS, "weight+bias", "nothing"),
     ),
-    *map(_norm, ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")),
+    *map(_batch_norm, ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")),
     *map(_norm, ("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")),
     _convolution("Conv1d", 1, 2, 3),
     _convolution("Conv2d", 1, 2, (1, 3)),
@@ -150,38 +212,72 @@ _ENTRIES = (
     _convolution("ConvTranspose2d", 1, 2, (1, 3)),
     _convolution("ConvTranspose3d", 1, (1, 2, 3), 2),
     _takes("Bilinear", in1_features=_PAIR, in2_features=_PAIR, out_features=_SIZE, bias=_SWITCH),
-    *map(_cell, ("RNNCell", "GRUCell", "LSTMCell")),
-    _recurrent("RNN", input_size=(1,), hidden_size=_PAIR),
-    _recurrent("GRU", input_size=(1,), hidden_size=_PAIR),
-    _recurrent("LSTM", _projected, input_size=(2,), proj_size=(0, 1)),
+    _cell("RNNCell", nonlinearity=("tanh", "relu")),
+    *map(_cell, ("GRUCell", "LSTMCell")),
+    _recurrent("RNN", input_size=(1,), hidden_size=_PAIR, nonlinearity=("tanh", "relu")),
+    _recurrent("GRU", input_size=(1,), hidden_size=_PAIR, batch_first=_SWITCH),
+    _recurrent("LSTM", _projected, input_size=(2,), proj_size=(0, 1), batch_first=_SWITCH),
     _takes(
         "AdaptiveLogSoftmaxWithLoss",
-        # Each further cluster halves the features, which must last.
+        # Each further cluster halves the features, which must last, and has a choice of its own.
         in_features=(4,),
-        n_classes=(3,),
-        cutoffs=((1,), (1, 2)),
+        n_classes=(5,),
+        cutoffs=((1,), (1, 3)),
         div_value=(2.0,),
         head_bias=_SWITCH,
     ),
     _takes(
         "LinearCrossEntropyLoss",
+        _linear_loss,
         in_features=_PAIR,
-        num_classes=_SIZE,
+        num_classes=(2, 3),
         out_features=((), (2,)),
         bias=_SWITCH,
+        weighted=_SWITCH,
+    ),
+    *map(_weighted, ("BCELoss", "CrossEntropyLoss", "MultiLabelSoftMarginLoss", "NLLLoss")),
+    _weighted("MultiMarginLoss", p=_PAIR),
+    _takes(
+        "BCEWithLogitsLoss",
+        _both_weights,
+        weights=(
+            (_TWO_CLASSES, None),
+            (None, _TWO_CLASSES),
+            (_TWO_CLASSES, _TWO_CLASSES),
+            (None, None),
+        ),
     ),
     _takes(
         "MultiheadAttention",
         _attention,
         embed_dim=(2,),
-        num_heads=_PAIR,
+        num_heads=(2,),
         bias=_SWITCH,
         add_bias_kv=_SWITCH,
-        others=(None, (1, 3)),
+        add_zero_attn=_SWITCH,
+        others=((None, None), (1, None), (None, 3), (1, 3)),
+        batch_first=_SWITCH,
     ),
-    *map(_layer, ("TransformerEncoderLayer", "TransformerDecoderLayer")),
+    _takes("TransformerEncoderLayer", **_LAYER, **_LAYER_SWITCHES),
+    _takes("TransformerDecoderLayer", **_LAYER, **_LAYER_SWITCHES),
     # These hold nothing.
     *map(_takes, ("Identity", "ReLU", "GELU", "Dropout", "Flatten")),
+    # The largest, which the others shrink to.
+    _stack("TransformerEncoder", "encoder_layer", enable_nested_tensor=(False,)),
+    _stack("TransformerDecoder", "decoder_layer"),
+    Entry(
+        "Transformer",
+        {
+            # It warns where heads are odd or batches do not come first.
+            "d_model": (4,),
+            "nhead": (2,),
+            "num_encoder_layers": (1,),
+            "num_decoder_layers": (1,),
+            "dim_feedforward": (1,),
+            "batch_first": (True,),
+        },
+        slow=True,
+    ),
 )
 
 CATALOGUE: dict[str, Entry] = {e.name: e for e in _ENTRIES if hasattr(nn, e.name)}
