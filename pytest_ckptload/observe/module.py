@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from pytest_ckptload.observe.aliasing import Overlap, overlaps
 
@@ -88,6 +91,7 @@ def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
+    recomputed = _recomputed(module)
     for name, parameter in module._parameters.items():
         if parameter is not None:
             yield name, "parameter", parameter
@@ -96,7 +100,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
             fleeting = name in module._non_persistent_buffers_set
             yield name, "non-persistent buffer" if fleeting else "buffer", buffer
     for name, value in module.__dict__.items():
-        if name in _OWN:
+        if name in _OWN or name in recomputed:
             continue
         if isinstance(value, torch.Tensor):
             yield name, "attribute", value
@@ -104,6 +108,20 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
             for key, item in _items(value):
                 if isinstance(item, torch.Tensor):
                     yield f"{name}[{key!r}]", "attribute", item
+
+
+def _recomputed(module: nn.Module) -> set[str]:
+    """The attributes that hooks of torch's own compute anew before each forward pass.
+
+    What stands in them until then is of no account, after an eager load as well.
+    """
+    names: set[str] = set()
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm | SpectralNorm):
+            names.add(hook.name)
+        elif isinstance(hook, BasePruningMethod):
+            names.add(hook._tensor_name)
+    return names
 
 
 def _items(container: Any) -> Iterator[tuple[Any, Any]]:

@@ -1,0 +1,52 @@
+"""A module that loads by code of its own, which copies in place and so does nothing on meta."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.zoo.feature import Choose, Feature, Plan
+
+
+class LoadsByCopy(nn.Module):
+    """A weight that the module copies out of the state dict itself."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Copy what there is, and report what there is not."""
+        key = prefix + "weight"
+        if key not in state_dict:
+            missing_keys.append(key)
+        elif state_dict[key].shape != self.weight.shape:
+            error_msgs.append(f"size mismatch for {key}")
+        else:
+            with torch.no_grad():
+                self.weight.copy_(state_dict[key])
+
+
+def _apply(plan: Plan, choose: Choose) -> None:
+    plan.add("LoadsByCopy", size=choose((1, 2, 3)))
+
+
+FEATURE = Feature(
+    name="custom-load",
+    of="module",
+    sentence="A module loads by code of its own, which copies in place: nothing, on meta.",
+    references=("pytorch/pytorch#105963", "meta-pytorch/botorch#3080"),
+    apply=_apply,
+    factories=(LoadsByCopy,),
+)

@@ -1,0 +1,43 @@
+"""A weight that is computed at each access, by a parametrization."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+from pytest_ckptload.zoo.feature import Choose, Feature, Plan
+
+
+class Symmetric(nn.Module):
+    """The upper triangle of a square matrix, and its mirror image."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The symmetric matrix."""
+        upper = weight.triu()
+        return upper + upper.triu(1).mT
+
+
+def parametrized(size: int, by: str) -> nn.Module:
+    """A linear layer whose weight is parametrized."""
+    module = nn.Linear(size, size, bias=False)
+    if by == "symmetric":
+        parametrize.register_parametrization(module, "weight", Symmetric())
+    else:
+        getattr(parametrizations, by)(module)
+    return module
+
+
+def _apply(plan: Plan, choose: Choose) -> None:
+    by = choose(("symmetric", "weight_norm", "spectral_norm", "orthogonal"))
+    plan.add("parametrized", size=choose((2, 3)), by=by)
+
+
+FEATURE = Feature(
+    name="parametrized",
+    of="module",
+    sentence="A weight is computed by a parametrization: the file holds what it is computed from.",
+    references=("huggingface/transformers#31970", "pytorch/pytorch#96409"),
+    apply=_apply,
+    factories=(Symmetric, parametrized),
+)
