@@ -35,15 +35,20 @@ def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> d
     met: set[int] = set()
     for name, value in original.items():
         if name not in spec.missing:
-            state[name] = filled.get(name, value)
-            if id(state[name]) in met and not isinstance(state[name], nn.Parameter):
+            entry = filled.get(name, spec.objects.get(name, value))
+            if id(entry) in met and type(entry) is torch.Tensor:
                 # As in every state dict: one storage, and a tensor for each name.
-                state[name] = state[name].detach()
-            met.add(id(state[name]))
+                entry = entry.detach()
+            state[name] = entry
+            met.add(id(entry))
     for index, (name, tensor) in enumerate(spec.extra.items()):
         state[name] = _formed(tensor, _dense(tensor, (2,), torch.float32, 1000 + index))
+    for name, old in spec.renamed.items():
+        state[old] = state.pop(name)
     if spec.metadata and hasattr(original, "_metadata"):
         state._metadata = original._metadata  # type: ignore[attr-defined]
+        for path, version in spec.versions.items():
+            state._metadata[path]["version"] = version  # type: ignore[attr-defined]
     if spec.order != "module":
         for name in sorted(state) if spec.order == "sorted" else list(reversed(state)):
             state.move_to_end(name)

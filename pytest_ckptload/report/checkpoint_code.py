@@ -54,6 +54,7 @@ def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build")
     lines += contents.woven()
     lines += contents.forms()
     lines += [f"del state[{literal(name)}]" for name in case.checkpoint.missing]
+    lines += _other_lines(case.checkpoint)
     if case.checkpoint.order != "module":
         names = "sorted(state)" if case.checkpoint.order == "sorted" else "list(reversed(state))"
         lines += [f"for name in {names}:", "    state.move_to_end(name)"]
@@ -62,11 +63,21 @@ def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build")
     return lines
 
 
+def _other_lines(spec: CheckpointSpec) -> Iterator[str]:
+    """Lines for what is no tensor, and for names and versions that are not those of the module."""
+    for name, value in spec.objects.items():
+        yield f"state[{literal(name)}] = {literal(value)}"
+    for name, old in spec.renamed.items():
+        yield f"state[{literal(old)}] = state.pop({literal(name)})"
+    for path, version in spec.versions.items():
+        yield f'state._metadata[{literal(path)}]["version"] = {version}'
+
+
 class _Contents:
     """The contents of one case's checkpoint, with and without its views."""
 
     def __init__(self, case: Case, module: nn.Module) -> None:
-        structure, spec = structure_of(module), case.checkpoint
+        structure, spec = structure_of(module), replace(case.checkpoint, renamed={})
         self.original = module.state_dict()
         self.final = state_of(module, structure, spec)
         self.groups = structure.woven if spec.ties == "shared" else ()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from pytest_ckptload.zoo.feature import Choose, Feature, Plan
+from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan
 
 
 class Symmetric(nn.Module):
@@ -28,9 +28,18 @@ def parametrized(size: int, by: str) -> nn.Module:
     return module
 
 
+_WAYS = Covered.of(("symmetric", "weight_norm", "old names", "spectral_norm", "orthogonal"))
+
+
 def _apply(plan: Plan, choose: Choose) -> None:
-    by = choose(("symmetric", "weight_norm", "spectral_norm", "orthogonal"))
-    plan.add("parametrized", size=choose((2, 3)), by=by)
+    by = choose(_WAYS)
+    if by != "old names":
+        plan.add("parametrized", size=choose((2, 3)), by=by)
+        return
+    prefix = plan.add("parametrized", size=choose((2, 3)), by="weight_norm")
+    plan.wrapped = True
+    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+        plan.renamed[f"{prefix}parametrizations.weight.{new}"] = prefix + old
 
 
 FEATURE = Feature(
