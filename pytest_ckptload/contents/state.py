@@ -16,6 +16,7 @@ from torch import nn
 from pytest_ckptload.case import CheckpointSpec, TensorSpec, View
 from pytest_ckptload.contents.forms import FORMS
 from pytest_ckptload.contents.patterns import INTEGERS, VALUES, fill
+from pytest_ckptload.contents.sparse import values_of, with_values
 from pytest_ckptload.zoo.structure import Slot, Structure
 
 __all__ = ["state_of"]
@@ -97,18 +98,21 @@ class _Filler:
                 filled[name] = views[first] if shared else views[first].clone()
 
     def fill_one(self, slot: Slot, spec: TensorSpec) -> torch.Tensor:
+        initial = self.original[slot.name]
+        if slot.kind == "lazy":
+            initial = torch.zeros(slot.shape, dtype=slot.dtype, device="cpu")
+        held = values_of(initial)
         # A bool scalar has two values to offer: after a few tries, take what there is.
         for _ in range(4):
-            tensor = _dense(spec, slot.shape, slot.dtype, self.index)
+            tensor = _dense(spec, tuple(held.shape), slot.dtype, self.index)
             self.index += 1
-            if not self._met(slot, tensor):
+            if not self._met(held, tensor):
                 break
-        return _formed(spec, tensor)
+        return _formed(spec, with_values(initial, tensor))
 
-    def _met(self, slot: Slot, tensor: torch.Tensor) -> bool:
+    def _met(self, initial: torch.Tensor, tensor: torch.Tensor) -> bool:
         if tensor.numel() == 0:
             return False
-        initial = self.original[slot.name]
         if tensor.dtype == initial.dtype and not initial.is_meta and _same(tensor, initial):
             return True
         if tensor.numel() > 4:
@@ -126,7 +130,7 @@ def _copy(twin: torch.Tensor) -> torch.Tensor:
 
 
 def _same(tensor: torch.Tensor, initial: torch.Tensor) -> bool:
-    if tensor.shape != initial.shape or initial.device.type != "cpu" or initial.is_sparse:
+    if tensor.shape != initial.shape or initial.device.type != "cpu":
         return False
     integer = INTEGERS[min(8, tensor.dtype.itemsize)]
     left, right = tensor.reshape(-1), initial.detach().reshape(-1)

@@ -17,6 +17,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec, View
 from pytest_ckptload.contents import FORMS, fill, state_of
+from pytest_ckptload.contents.sparse import indices_of, values_of
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import structure_of
 
@@ -182,7 +183,9 @@ class _Contents:
             yield f"{target} = state[{literal(self.written[_elements(tensor)])}].detach()"
             return
         self.written[_elements(tensor)] = name
-        if tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
+        if tensor.layout != torch.strided:
+            yield from _assigned(target, _sparse(tensor))
+        elif tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
             index, patches = found
             yield f"{target} = fill({literal(tuple(tensor.shape))}, {tensor.dtype}, {index})"
             for place in patches:
@@ -234,7 +237,7 @@ def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _alike(tensor: torch.Tensor, value: object) -> bool:
-    if not isinstance(value, torch.Tensor):
+    if not isinstance(value, torch.Tensor) or tensor.layout != torch.strided:
         return False
     return (tensor.shape, tensor.dtype) == (value.shape, value.dtype)
 
@@ -252,6 +255,16 @@ def _loop(indices: list[int | None], numbered: bool, guarded: bool) -> Iterator[
         yield "    if isinstance(tensor, torch.Tensor):"
         indent *= 2
     yield f"{indent}state[name] = fill(tuple(tensor.shape), tensor.dtype, index)"
+
+
+def _sparse(tensor: torch.Tensor) -> str:
+    """The same for a sparse tensor."""
+    parts = [_expression(part) for part in (*indices_of(tensor), values_of(tensor))]
+    arguments = f"{', '.join(parts)}, {literal(tuple(tensor.shape))}"
+    if tensor.layout == torch.sparse_coo:
+        coalesced = ", is_coalesced=True" if tensor.is_coalesced() else ""
+        return f"torch.sparse_coo_tensor({arguments}{coalesced})"
+    return f"torch.sparse_compressed_tensor({arguments}, layout={tensor.layout})"
 
 
 def _expression(tensor: torch.Tensor) -> str:
