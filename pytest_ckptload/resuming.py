@@ -63,7 +63,7 @@ def examine_resume(
     A case without a parameter that can be stepped has nothing to train, and none.
     """
     subject = Subject.of(case) if subject is None or case.module is not None else subject
-    if not any(steppable(p) for p in subject.fresh.parameters()):
+    if not any(steppable(p, meta=True) for p in subject.fresh.parameters()):
         return Verdict()
     with preserved(), folder(where) as empty:
         path = empty / "checkpoint.pt"

@@ -46,6 +46,8 @@ def prepare() -> None:
 
 def steppable(tensor: torch.Tensor, *, meta: bool = False) -> bool:
     """Whether an optimizer can step this tensor; ``meta=True`` for one that is to be filled yet."""
+    if nn.parameter.is_lazy(tensor):
+        return meta and tensor.requires_grad
     return (
         tensor.requires_grad
         and tensor.is_leaf

@@ -29,12 +29,19 @@ class Place:
     """One tensor under one name.
 
     ``kind`` is ``"parameter"``, ``"buffer"``, ``"non-persistent buffer"`` or ``"attribute"``: a
-    tensor that is neither, held by the module itself or in one of its lists, tuples or dicts.
+    tensor that is neither, held by the module itself or in one of its lists, tuples or dicts. A
+    parameter or buffer of a lazy module that has no shape as yet is an ``"uninitialised tensor"``,
+    and an empty one stands for it.
     """
 
     name: str
     kind: str
     tensor: torch.Tensor
+
+    @property
+    def lazy(self) -> bool:
+        """Whether there is no tensor as yet."""
+        return self.kind == "uninitialised tensor"
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,18 @@ def observe(module: nn.Module) -> Observation:
             customised.add(path)
         for name, kind, tensor in _tensors(part):
             home = attributes if kind == "attribute" else places
-            home[path + name] = Place(path + name, kind, tensor)
+            home[path + name] = _place(path + name, kind, tensor)
     # Attributes last: what is a parameter and an attribute as well goes by its name as the former.
     places.update(attributes)
     return Observation(module, places, modes, frozenset(customised))
+
+
+def _place(name: str, kind: str, tensor: torch.Tensor) -> Place:
+    if nn.parameter.is_lazy(tensor):
+        return Place(
+            name, "uninitialised tensor", torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        )
+    return Place(name, kind, tensor)
 
 
 def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
