@@ -247,12 +247,12 @@ class _Examination:
             module, error = self._attempt_eager(path, strict=True)
             if module is not None:
                 return "wrapped", module
-        if _other_shapes(checkpoint, self.subject.structure):
-            return "shapes", None
         if checkpoint.missing or checkpoint.extra:
             module, error = self._attempt_eager(path, strict=False)
             if module is not None:
                 return "mismatch", module
+        if _other_shapes(checkpoint, self.subject.structure):
+            return "shapes", None
         assert error is not None
         self.refused = described(error)
         return "refusal", None
@@ -374,7 +374,7 @@ def _details(case: Case) -> str:
 
 
 def _other_shapes(checkpoint: CheckpointSpec, structure: Structure) -> bool:
-    shapes = {slot.name: slot.shape for slot in structure.saved}
+    shapes = {slot.name: slot.shape for slot in structure.saved if slot.kind != "lazy"}
     return any(
         spec.shape not in (None, shapes[name])
         for name, spec in checkpoint.tensors.items()
