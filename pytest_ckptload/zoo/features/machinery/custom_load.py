@@ -17,25 +17,14 @@ class LoadsByCopy(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Copy what there is, and report what there is not."""
-        key = prefix + "weight"
-        if key not in state_dict:
-            missing_keys.append(key)
-        elif state_dict[key].shape != self.weight.shape:
-            error_msgs.append(f"size mismatch for {key}")
-        else:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        """Copy a weight that fits; what is wrong with any other is for torch to say."""
+        value = state_dict.get(prefix + "weight")
+        if value is not None and value.shape == self.weight.shape:
             with torch.no_grad():
-                self.weight.copy_(state_dict[key])
+                self.weight.copy_(value)
+        else:
+            super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def _apply(plan: Plan, choose: Choose) -> None:

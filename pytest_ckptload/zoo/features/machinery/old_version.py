@@ -21,11 +21,7 @@ class SecondVersion(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        *arguments: Any,
+        self, state_dict: Any, prefix: str, local_metadata: Any, *arguments: Any
     ) -> None:
         """Rename what the first version had, and add what it lacked."""
         if local_metadata.get("version", self._version) < 2:
