@@ -18,13 +18,17 @@ class Symmetric(nn.Module):
         return upper + upper.triu(1).mT
 
 
-def parametrized(size: int, by: str) -> nn.Module:
-    """A linear layer whose weight is parametrized."""
+def symmetric(size: int) -> nn.Module:
+    """A linear layer whose weight is symmetric, by a parametrization of our own."""
     module = nn.Linear(size, size, bias=False)
-    if by == "symmetric":
-        parametrize.register_parametrization(module, "weight", Symmetric())
-    else:
-        getattr(parametrizations, by)(module)
+    parametrize.register_parametrization(module, "weight", Symmetric())
+    return module
+
+
+def parametrized(size: int, by: str) -> nn.Module:
+    """A linear layer whose weight is parametrized by one of torch's functions."""
+    module = nn.Linear(size, size, bias=False)
+    getattr(parametrizations, by)(module)
     return module
 
 
@@ -32,14 +36,16 @@ _WAYS = Covered.of(("symmetric", "weight_norm", "old names", "spectral_norm", "o
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    by = choose(_WAYS)
-    if by != "old names":
-        plan.add("parametrized", size=choose((2, 3)), by=by)
-        return
-    prefix = plan.add("parametrized", size=choose((2, 3)), by="weight_norm")
-    plan.wrapped = True
-    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
-        plan.renamed[f"{prefix}parametrizations.weight.{new}"] = prefix + old
+    by, size = choose(_WAYS), choose((2, 3))
+    if by == "symmetric":
+        plan.add("symmetric", size=size)
+    elif by == "old names":
+        prefix = plan.add("parametrized", size=size, by="weight_norm")
+        plan.wrapped = True
+        for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+            plan.renamed[f"{prefix}parametrizations.weight.{new}"] = prefix + old
+    else:
+        plan.add("parametrized", size=size, by=by)
 
 
 FEATURE = Feature(
@@ -48,5 +54,5 @@ FEATURE = Feature(
     sentence="A weight is computed by a parametrization: the file holds what it is computed from.",
     references=("huggingface/transformers#31970", "pytorch/pytorch#96409"),
     apply=_apply,
-    factories=(Symmetric, parametrized),
+    factories=(Symmetric, symmetric, parametrized),
 )
