@@ -184,6 +184,10 @@ class CheckpointSpec(_Data):
     before each of them, ``payload`` is the key that the state dict stands under beside other
     things. ``metadata`` says whether it has its ``_metadata``. ``format`` is how the file is
     written: see ``contents.FORMATS``. ``device`` is the one that the file says its tensors were on.
+
+    For modules that upgrade what they load: ``renamed`` has the names that the file knows tensors
+    by, ``versions`` the version that its ``_metadata`` gives a submodule, by path. ``objects`` are
+    the entries that are no tensors (extra state), where they are not those of a fresh module.
     """
 
     tensors: Mapping[str, TensorSpec] = field(default_factory=dict)
@@ -198,6 +202,9 @@ class CheckpointSpec(_Data):
     metadata: bool = True
     format: str = "zip"
     device: str | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
+    objects: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CheckpointSpec:
@@ -215,6 +222,9 @@ class CheckpointSpec(_Data):
             data.get("metadata", True),
             data.get("format", "zip"),
             data.get("device"),
+            dict(data.get("renamed", {})),
+            dict(data.get("versions", {})),
+            dict(data.get("objects", {})),
         )
 
 

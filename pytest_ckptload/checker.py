@@ -199,7 +199,8 @@ class _Examination:
             if self.sample.case.checkpoint.damage is not None and after is not None:
                 # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
                 values = state_dict_in(_read(self.sample.path))
-            held = reference_of(reference, values, self.subject, self.demands)
+            lenient = expect == "mismatch" or self.demands.reference is not None
+            held = reference_of(reference, values, self.subject, self.demands, lenient=lenient)
             with quiet():
                 with stage("observation"):
                     actual = observe(loaded)
@@ -247,12 +248,12 @@ class _Examination:
             module, error = self._attempt_eager(path, strict=True)
             if module is not None:
                 return "wrapped", module
-        if _other_shapes(checkpoint, self.subject.structure):
-            return "shapes", None
         if checkpoint.missing or checkpoint.extra:
             module, error = self._attempt_eager(path, strict=False)
             if module is not None:
                 return "mismatch", module
+        if _other_shapes(checkpoint, self.subject.structure):
+            return "shapes", None
         assert error is not None
         self.refused = described(error)
         return "refusal", None
@@ -316,13 +317,22 @@ class _Examination:
 
 
 def reference_of(
-    eager_module: nn.Module, values: Mapping[str, Any], subject: Subject, demands: Demands
+    eager_module: nn.Module,
+    values: Mapping[str, Any],
+    subject: Subject,
+    demands: Demands,
+    *,
+    lenient: bool = False,
 ) -> Reference:
-    """What a loaded module is held against: the eager module, and the file's values."""
+    """What a loaded module is held against: the eager module, and the file's values.
+
+    ``lenient`` says that the eager module may lack values. Where it was loaded strictly it has one
+    for each name that the file does not hold: the module's own code gave it.
+    """
     return Reference(
         observe(eager_module),
         {name: value for name, value in values.items() if isinstance(value, torch.Tensor)},
-        frozenset(slot.name for slot in subject.structure.saved if slot.name not in values),
+        frozenset(s.name for s in subject.structure.saved if lenient and s.name not in values),
         lambda: subject.initial,
         demands.semantics,
         demands.dtype,
@@ -365,7 +375,7 @@ def _details(case: Case) -> str:
 
 
 def _other_shapes(checkpoint: CheckpointSpec, structure: Structure) -> bool:
-    shapes = {slot.name: slot.shape for slot in structure.saved}
+    shapes = {slot.name: slot.shape for slot in structure.saved if slot.kind != "lazy"}
     return any(
         spec.shape not in (None, shapes[name])
         for name, spec in checkpoint.tensors.items()

@@ -57,7 +57,7 @@ def examine_resume(
     if make_optimizer is None:
         make_optimizer = adamw if case.optimizer is None else case.optimizer.build
     subject = Subject.of(case) if subject is None or case.module is not None else subject
-    if not any(steppable(p) for p in subject.fresh.parameters()):
+    if not any(steppable(p, meta=True) for p in subject.fresh.parameters()):
         return Verdict()
     with preserved(), folder(where) as empty:
         path = empty / "checkpoint.pt"

@@ -33,6 +33,7 @@ from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec,
 from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.contents.file import FORMATS
+from pytest_ckptload.contents.sparse import indices_of, values_of
 from pytest_ckptload.damage import DAMAGES, damaged, describe
 from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
 from pytest_ckptload.faults import FAULTS, Fault
@@ -489,12 +490,21 @@ def assert_same_checkpoint(case: Case, make: Callable[[], nn.Module] | None = No
             assert _facts(made, name) == _facts(wanted, name), text
 
 
-def _facts(state: dict[str, torch.Tensor], name: str) -> tuple[object, ...]:
+def _facts(state: dict[Any, torch.Tensor], name: Any) -> tuple[object, ...]:
     tensor = state[name]
+    if tensor.layout != torch.strided:
+        parts = dict(enumerate((*indices_of(tensor), values_of(tensor))))
+        return tensor.layout, tensor.shape, *(_facts(parts, part) for part in parts)
     flat = tensor.detach().resolve_conj().resolve_neg().flatten()
     data = flat.clone(memory_format=torch.contiguous_format).view(torch.uint8).tolist()
     storage = tensor.untyped_storage()._cdata
-    sharing = [other for other, t in state.items() if t.untyped_storage()._cdata == storage]
+    sharing = [
+        other
+        for other, t in state.items()
+        if isinstance(t, torch.Tensor)
+        and t.layout == torch.strided
+        and t.untyped_storage()._cdata == storage
+    ]
     kind = type(tensor), tensor.requires_grad, tensor.is_conj(), tensor.is_neg()
     return kind, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), sharing, data
 

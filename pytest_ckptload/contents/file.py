@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from pytest_ckptload.case import CheckpointSpec
+from pytest_ckptload.contents.sparse import indices_of, values_of
 from pytest_ckptload.damage.layout import packed, records_of
 
 __all__ = ["BESIDE", "FORMATS", "payload_of", "write"]
@@ -86,9 +87,12 @@ def _byteorder(payload: Mapping[str, Any], path: Path) -> None:
 
 def _swapped(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """The payload with the bytes of every element in reverse order."""
-    swapped = copy.deepcopy(payload)
+    # Compressed sparse tensors cannot be copied deeply: they come in as copied already.
+    sparse = (t for t in _tensors(payload) if t.layout not in (torch.strided, torch.sparse_coo))
+    swapped = copy.deepcopy(payload, {id(tensor): tensor.clone() for tensor in sparse})
     done: set[int] = set()
-    for tensor in _tensors(swapped):
+    parts = (part for t in _tensors(swapped) for part in (*indices_of(t), values_of(t)))
+    for tensor in parts:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in done:
             done.add(storage.data_ptr())

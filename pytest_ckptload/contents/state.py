@@ -16,6 +16,7 @@ from torch import nn
 from pytest_ckptload.case import CheckpointSpec, TensorSpec, View
 from pytest_ckptload.contents.forms import FORMS
 from pytest_ckptload.contents.patterns import INTEGERS, fill
+from pytest_ckptload.contents.sparse import values_of, with_values
 from pytest_ckptload.contents.values import put
 from pytest_ckptload.dtypes import named
 from pytest_ckptload.zoo.structure import Slot, Structure
@@ -37,15 +38,20 @@ def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> d
     met: set[int] = set()
     for name, value in original.items():
         if name not in spec.missing:
-            state[name] = filled.get(name, value)
-            if id(state[name]) in met and not isinstance(state[name], nn.Parameter):
+            entry = filled.get(name, spec.objects.get(name, value))
+            if id(entry) in met and type(entry) is torch.Tensor:
                 # As in every state dict: one storage, and a tensor for each name.
-                state[name] = state[name].detach()
-            met.add(id(state[name]))
+                entry = entry.detach()
+            state[name] = entry
+            met.add(id(entry))
     for index, (name, tensor) in enumerate(spec.extra.items()):
         state[name] = _formed(tensor, _dense(tensor, (2,), torch.float32, 1000 + index))
+    for name, old in spec.renamed.items():
+        state[old] = state.pop(name)
     if spec.metadata and hasattr(original, "_metadata"):
         state._metadata = original._metadata  # type: ignore[attr-defined]
+        for path, version in spec.versions.items():
+            state._metadata[path]["version"] = version  # type: ignore[attr-defined]
     if spec.order != "module":
         for name in sorted(state) if spec.order == "sorted" else list(reversed(state)):
             state.move_to_end(name)
@@ -100,18 +106,21 @@ class _Filler:
                 filled[name] = views[first] if shared else views[first].clone()
 
     def fill_one(self, slot: Slot, spec: TensorSpec) -> torch.Tensor:
+        initial = self.original[slot.name]
+        if slot.kind == "lazy":
+            initial = torch.zeros(slot.shape, dtype=slot.dtype, device="cpu")
+        held = values_of(initial)
         # A bool scalar has two values to offer: after a few tries, take what there is.
         for _ in range(4):
-            tensor = _dense(spec, slot.shape, slot.dtype, self.index)
+            tensor = _dense(spec, tuple(held.shape), slot.dtype, self.index)
             self.index += 1
-            if not self._met(slot, tensor):
+            if not self._met(held, tensor):
                 break
-        return _formed(spec, tensor)
+        return _formed(spec, with_values(initial, tensor))
 
-    def _met(self, slot: Slot, tensor: torch.Tensor) -> bool:
+    def _met(self, initial: torch.Tensor, tensor: torch.Tensor) -> bool:
         if tensor.numel() == 0:
             return False
-        initial = self.original[slot.name]
         if tensor.dtype == initial.dtype and not initial.is_meta and _same(tensor, initial):
             return True
         if tensor.numel() > 4:
@@ -129,7 +138,7 @@ def _copy(twin: torch.Tensor) -> torch.Tensor:
 
 
 def _same(tensor: torch.Tensor, initial: torch.Tensor) -> bool:
-    if tensor.shape != initial.shape or initial.device.type != "cpu" or initial.is_sparse:
+    if tensor.shape != initial.shape or initial.device.type != "cpu":
         return False
     integer = INTEGERS[min(8, tensor.dtype.itemsize)]
     left, right = tensor.reshape(-1), initial.detach().reshape(-1)

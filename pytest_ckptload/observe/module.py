@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from pytest_ckptload.observe.aliasing import Overlap, overlaps
 
@@ -26,12 +29,19 @@ class Place:
     """One tensor under one name.
 
     ``kind`` is ``"parameter"``, ``"buffer"``, ``"non-persistent buffer"`` or ``"attribute"``: a
-    tensor that is neither, held by the module itself or in one of its lists, tuples or dicts.
+    tensor that is neither, held by the module itself or in one of its lists, tuples or dicts. A
+    parameter or buffer of a lazy module that has no shape as yet is an ``"uninitialised tensor"``,
+    and an empty one stands for it.
     """
 
     name: str
     kind: str
     tensor: torch.Tensor
+
+    @property
+    def lazy(self) -> bool:
+        """Whether there is no tensor as yet."""
+        return self.kind == "uninitialised tensor"
 
 
 @dataclass(frozen=True)
@@ -74,10 +84,18 @@ def observe(module: nn.Module) -> Observation:
             customised.add(path)
         for name, kind, tensor in _tensors(part):
             home = attributes if kind == "attribute" else places
-            home[path + name] = Place(path + name, kind, tensor)
+            home[path + name] = _place(path + name, kind, tensor)
     # Attributes last: what is a parameter and an attribute as well goes by its name as the former.
     places.update(attributes)
     return Observation(module, places, modes, frozenset(customised))
+
+
+def _place(name: str, kind: str, tensor: torch.Tensor) -> Place:
+    if nn.parameter.is_lazy(tensor):
+        return Place(
+            name, "uninitialised tensor", torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        )
+    return Place(name, kind, tensor)
 
 
 def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
@@ -88,6 +106,7 @@ def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
+    recomputed = _recomputed(module)
     for name, parameter in module._parameters.items():
         if parameter is not None:
             yield name, "parameter", parameter
@@ -96,7 +115,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
             fleeting = name in module._non_persistent_buffers_set
             yield name, "non-persistent buffer" if fleeting else "buffer", buffer
     for name, value in module.__dict__.items():
-        if name in _OWN:
+        if name in _OWN or name in recomputed:
             continue
         if isinstance(value, torch.Tensor):
             yield name, "attribute", value
@@ -104,6 +123,20 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
             for key, item in _items(value):
                 if isinstance(item, torch.Tensor):
                     yield f"{name}[{key!r}]", "attribute", item
+
+
+def _recomputed(module: nn.Module) -> set[str]:
+    """The attributes that hooks of torch's own compute anew before each forward pass.
+
+    What stands in them until then is of no account, after an eager load as well.
+    """
+    names: set[str] = set()
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm | SpectralNorm):
+            names.add(hook.name)
+        elif isinstance(hook, BasePruningMethod):
+            names.add(hook._tensor_name)
+    return names
 
 
 def _items(container: Any) -> Iterator[tuple[Any, Any]]:

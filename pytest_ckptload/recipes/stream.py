@@ -7,6 +7,7 @@ an nn.Module from a Checkpoint", its section on ``mmap=True``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ def mmap_stream(
     Floating tensors are cast to ``dtype``; others keep theirs.
     """
     payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    state = dict(state_dict_in(payload))
+    state: Any = state_dict_in(payload)
     for name, tensor in state.items():
         if isinstance(tensor, torch.Tensor):
             state[name] = tensor.to(device, dtype if tensor.is_floating_point() else None)

@@ -18,6 +18,7 @@ from torch import nn
 from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec, View
 from pytest_ckptload.contents import FORMS, fill, state_of
 from pytest_ckptload.contents.patterns import INTEGERS
+from pytest_ckptload.contents.sparse import indices_of, values_of
 from pytest_ckptload.dtypes import PARTS
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import structure_of
@@ -54,6 +55,7 @@ def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build")
     lines += contents.woven()
     lines += contents.forms()
     lines += [f"del state[{literal(name)}]" for name in case.checkpoint.missing]
+    lines += _other_lines(case.checkpoint)
     if case.checkpoint.order != "module":
         names = "sorted(state)" if case.checkpoint.order == "sorted" else "list(reversed(state))"
         lines += [f"for name in {names}:", "    state.move_to_end(name)"]
@@ -62,11 +64,21 @@ def checkpoint_lines(case: Case, module: nn.Module | None, build: str = "build")
     return lines
 
 
+def _other_lines(spec: CheckpointSpec) -> Iterator[str]:
+    """Lines for what is no tensor, and for names and versions that are not those of the module."""
+    for name, value in spec.objects.items():
+        yield f"state[{literal(name)}] = {literal(value)}"
+    for name, old in spec.renamed.items():
+        yield f"state[{literal(old)}] = state.pop({literal(name)})"
+    for path, version in spec.versions.items():
+        yield f'state._metadata[{literal(path)}]["version"] = {version}'
+
+
 class _Contents:
     """The contents of one case's checkpoint, with and without its views."""
 
     def __init__(self, case: Case, module: nn.Module) -> None:
-        structure, spec = structure_of(module), case.checkpoint
+        structure, spec = structure_of(module), replace(case.checkpoint, renamed={})
         self.original = module.state_dict()
         self.final = state_of(module, structure, spec)
         self.groups = structure.woven if spec.ties == "shared" else ()
@@ -171,7 +183,9 @@ class _Contents:
             yield f"{target} = state[{literal(self.written[_elements(tensor)])}].detach()"
             return
         self.written[_elements(tensor)] = name
-        if tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
+        if tensor.layout != torch.strided:
+            yield from _assigned(target, _sparse(tensor))
+        elif tensor.numel() > _MOST_NUMBERS and (found := self._pattern(tensor)) is not None:
             index, patches = found
             yield f"{target} = fill({literal(tuple(tensor.shape))}, {tensor.dtype}, {index})"
             integer = _integer(tensor.dtype)
@@ -228,7 +242,7 @@ def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _alike(tensor: torch.Tensor, value: object) -> bool:
-    if not isinstance(value, torch.Tensor):
+    if not isinstance(value, torch.Tensor) or tensor.layout != torch.strided:
         return False
     return (tensor.shape, tensor.dtype) == (value.shape, value.dtype)
 
@@ -246,6 +260,16 @@ def _loop(indices: list[int | None], numbered: bool, guarded: bool) -> Iterator[
         yield "    if isinstance(tensor, torch.Tensor):"
         indent *= 2
     yield f"{indent}state[name] = fill(tuple(tensor.shape), tensor.dtype, index)"
+
+
+def _sparse(tensor: torch.Tensor) -> str:
+    """The same for a sparse tensor."""
+    parts = [_expression(part) for part in (*indices_of(tensor), values_of(tensor))]
+    arguments = f"{', '.join(parts)}, {literal(tuple(tensor.shape))}"
+    if tensor.layout == torch.sparse_coo:
+        coalesced = ", is_coalesced=True" if tensor.is_coalesced() else ""
+        return f"torch.sparse_coo_tensor({arguments}{coalesced})"
+    return f"torch.sparse_compressed_tensor({arguments}, layout={tensor.layout})"
 
 
 def _expression(tensor: torch.Tensor) -> str:

@@ -46,11 +46,13 @@ class Comparison:
 
     @cached_property
     def shared(self) -> list[tuple[Place, Place]]:
-        """The places (loaded, eager) that both modules have and that hold data."""
+        """The places (loaded, eager) that both modules have and that hold data, in both."""
         pairs = []
         for name, eager in self.reference.eager.places.items():
             place = self.actual.places.get(name)
-            if place is not None and name not in self.on_meta:
+            if place is None or place.lazy or eager.lazy:
+                continue
+            if name not in self.on_meta:
                 pairs.append((place, eager))
         return pairs
 

@@ -14,6 +14,7 @@ from pytest_ckptload.finding import Finding
 __all__ = ["DIVERGENCES", "Divergence", "divergences_of"]
 
 _ASSIGN = ("meta_assign", "mmap_meta_assign", "mmap_stream")
+_SWAP = ("mmap_meta_swap", "mmap_meta_swap_resume")
 _RESUME = ("mmap_meta_assign_resume", "mmap_meta_swap_resume")
 _MAPPED = ("mmap", "mmap_meta_assign", "mmap_meta_swap", "mmap_stream")
 _META = (*_ASSIGN, "mmap_meta_swap", *_RESUME)
@@ -127,6 +128,48 @@ DIVERGENCES = (
         "a subclass of Parameter becomes a plain Parameter",
     ),
     Divergence(
+        "CKPT303",
+        "custom-load",
+        _META,
+        "pytorch/pytorch#105963",
+        "a copy in place into a meta tensor does nothing",
+    ),
+    Divergence(
+        "CKPT303",
+        "nested-load",
+        _META,
+        "huggingface/transformers#37615",
+        "what construction loads on meta is not loaded",
+    ),
+    Divergence(
+        "CKPT803",
+        "value-dependent-init",
+        _META,
+        "huggingface/transformers#43957",
+        "a constructor that reads values cannot run on meta",
+    ),
+    Divergence(
+        "CKPT803",
+        "parametrized",
+        _META,
+        "huggingface/transformers#43957",
+        "orthogonal reads values at construction, which cannot run on meta",
+    ),
+    Divergence(
+        "CKPT803",
+        "weight-norm",
+        _SWAP,
+        "pytorch/pytorch#127313",
+        "swapping refuses parameters that the graph of a computed weight holds",
+    ),
+    Divergence(
+        "CKPT803",
+        "pruned",
+        _SWAP,
+        "pytorch/pytorch#127313",
+        "swapping refuses a mask that the graph of a computed weight holds",
+    ),
+    Divergence(
         "CKPT402",
         "views",
         (*_ASSIGN, "mmap_meta_swap"),
@@ -178,7 +221,7 @@ DIVERGENCES = (
     Divergence(
         "CKPT803",
         None,
-        ("mmap_meta_swap", "mmap_meta_swap_resume"),
+        _SWAP,
         "pytorch/pytorch#186796",
         "swapping refuses parameters that a recurrent module holds weak references to",
         classes=frozenset({"RNN", "LSTM", "GRU"}),

@@ -61,12 +61,14 @@ class Plan:
 
     Module features run first. ``structure`` is set once the module has its names, before those
     features run that pick from them: the rest of the module's, whose edits come last, then the
-    checkpoint's.
+    checkpoint's. A feature that says sooner what the file holds asks for a module that is
+    ``wrapped``, so that the prefixes that ``add`` answers are those of the names.
     """
 
     children: list[ModuleSpec] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     last_edits: list[Edit] = field(default_factory=list)
+    wrapped: bool = False
     seed: int = 0
     structure: Structure = field(default_factory=Structure)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
@@ -81,6 +83,9 @@ class Plan:
     metadata: bool = True
     format: str = "zip"
     device: str | None = None
+    renamed: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, object] = field(default_factory=dict)
     features: list[str] = field(default_factory=list)
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec("AdamW", {"lr": 0.125}))
 
@@ -99,6 +104,7 @@ class Plan:
         taken = {
             *self.tensors,
             *self.missing,
+            *self.renamed,
             *(name for view in self.views for name in view.names),
         }
         return [s for s in self.structure.saved if s.name not in taken and suits(s)]
@@ -125,7 +131,7 @@ class Plan:
 
     def module(self) -> ModuleSpec:
         """The module so far."""
-        if len(self.children) == 1 and not self.edits:
+        if len(self.children) == 1 and not self.edits and not self.wrapped:
             module = self.children[0]
         else:
             children = {str(i): child for i, child in enumerate(self.children)}
@@ -147,6 +153,9 @@ class Plan:
             self.metadata,
             self.format,
             self.device,
+            self.renamed,
+            self.versions,
+            self.objects,
         )
         return Case(module, checkpoint, tuple(self.features), self.seed)
 

@@ -52,6 +52,8 @@ def steppable(tensor: torch.Tensor, *, meta: bool = False, frozen: bool = False)
     """Whether an optimizer can step this tensor; ``meta=True`` for one that is to be filled yet,
     ``frozen=True`` for one that requires no gradient for now.
     """
+    if nn.parameter.is_lazy(tensor):
+        return meta and (frozen or tensor.requires_grad)
     return (
         (frozen or tensor.requires_grad)
         and tensor.is_leaf

@@ -24,8 +24,10 @@ _LEFT_OUT = frozenset(getattr(torch, name) for name in known(LEFT_OUT))
 class Slot:
     """One entry of a module's state dict.
 
-    ``kind`` is ``"parameter"`` or ``"buffer"``; ``group`` is the first of the names under which the
-    module has this very tensor.
+    ``kind`` is ``"parameter"`` or ``"buffer"``, or ``"lazy"`` for one without a shape as yet, which
+    has the shape ``(0,)`` here; ``group`` is the first of the names under which the module has this
+    very tensor. ``numel`` counts the elements that lie in memory one by one: none of those of a
+    sparse tensor do.
     """
 
     name: str
@@ -72,9 +74,13 @@ def structure_of(module: nn.Module) -> Structure:
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor) or tensor.dtype in _LEFT_OUT:
             continue
-        kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
         group = groups.setdefault(id(tensor), name)
-        slots.append(Slot(name, tuple(tensor.shape), tensor.dtype, kind, group, tensor.numel()))
+        if nn.parameter.is_lazy(tensor):
+            slots.append(Slot(name, (0,), tensor.dtype, "lazy", group, 0))
+            continue
+        kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
+        numel = tensor.numel() if tensor.layout == torch.strided else 0
+        slots.append(Slot(name, tuple(tensor.shape), tensor.dtype, kind, group, numel))
     return Structure(tuple(slots), _woven(state, groups.values()))
 
 
@@ -92,7 +98,9 @@ def _woven(state: Mapping[str, Any], names: Iterable[str]) -> tuple[tuple[str, .
 
 
 def _lies_somewhere(tensor: torch.Tensor) -> bool:
-    return tensor.layout == torch.strided and not tensor.is_meta and tensor.numel() > 0
+    if nn.parameter.is_lazy(tensor) or tensor.layout != torch.strided:
+        return False
+    return not tensor.is_meta and tensor.numel() > 0
 
 
 def _extent(name: str, tensor: torch.Tensor) -> tuple[int, int, int, str]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 
-def _apply(plan: Plan, choose: Choose) -> None:
+def _apply(plan: Plan, choose: Choose) -> bool:
+    if plan.versions:  # nobody could tell that the file is of an older one
+        return False
     plan.metadata = False
+    return True
 
 
 FEATURE = Feature(

@@ -8,7 +8,9 @@ from pytest_ckptload.zoo.structure import Slot
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    slots = plan.free(lambda slot: min((*slot.shape[:1], *slot.shape[-1:]), default=0) > 1)
+    slots = plan.free(
+        lambda slot: slot.numel > 0 and min(slot.shape[:1] + slot.shape[-1:], default=0) > 1
+    )
     slots = [slot for slot in slots if len(slot.shape) > 1]
 
     def other(slot: Slot) -> TensorSpec:
