@@ -8,8 +8,10 @@ Every ``repr`` leaves out what has its default value, and evaluates to the same 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -227,6 +229,27 @@ class CheckpointSpec(_Data):
             dict(data.get("objects", {})),
         )
 
+    def state_dict(self, module: nn.Module) -> OrderedDict[str, Any]:
+        """What a checkpoint of ``module``, a fresh one, holds: tensors on the CPU by name."""
+        from pytest_ckptload.contents import state_of
+        from pytest_ckptload.zoo.structure import structure_of
+
+        return state_of(module, structure_of(module), self)
+
+    def save(self, module: nn.Module, path: str | Path) -> None:
+        """Write a checkpoint of ``module``, a fresh one, to ``path``.
+
+        Raises ``ValueError`` where the file is to be damaged, which is for checks to do.
+        """
+        from pytest_ckptload.contents import write
+
+        if self.damage is not None:
+            raise ValueError(
+                f"damage {self.damage.kind!r} is done by checks alone: generate these without "
+                "'damaged' and 'hostile'"
+            )
+        write(self.state_dict(module), Path(path), self)
+
 
 @dataclass(frozen=True, repr=False)
 class GroupSpec(_Data):
@@ -342,6 +365,17 @@ class Case(_Data):
         if self.module is None:
             raise ValueError("this case has no module of its own: it was made for a given build=")
         return self.module.build(self.seed)
+
+    def state_dict(self) -> OrderedDict[str, Any]:
+        """What the checkpoint holds: tensors on the CPU by name."""
+        return self.checkpoint.state_dict(self.build())
+
+    def save(self, path: str | Path) -> None:
+        """Write the checkpoint to ``path``.
+
+        Raises ``ValueError`` where the file is to be damaged, which is for checks to do.
+        """
+        self.checkpoint.save(self.build(), path)
 
 
 def _kwargs(data: Mapping[str, Any]) -> dict[str, Any]:

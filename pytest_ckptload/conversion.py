@@ -22,7 +22,8 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Defaults
 from pytest_ckptload.fixtures import PREPARE, checker_for
 from pytest_ckptload.report.text import replay_command
-from pytest_ckptload.strategies.cases import cases, selected
+from pytest_ckptload.strategies.assembly import selected
+from pytest_ckptload.strategies.cases import cases
 from pytest_ckptload.written import GIVEN, made_real
 
 __all__ = ["converted"]

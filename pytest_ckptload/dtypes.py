@@ -14,6 +14,7 @@ import torch
 
 __all__ = [
     "COMPLEX",
+    "FILLED",
     "LEFT_OUT",
     "LOW_PRECISION",
     "ORDINARY",
@@ -46,6 +47,9 @@ _FLOAT4 = "float4_e2m1fn_x2"
 
 RARE = ("uint8", "int8", "int16", "uint16", "uint32", "uint64", _FLOAT4, *_BITS)
 """What tables of dtypes are often without: other integers, and bytes that hold several numbers."""
+
+FILLED = (*ORDINARY, *LOW_PRECISION, *COMPLEX, *RARE)
+"""All that tensors are generated with, simplest first."""
 
 _NOT_SAVED = "torch.save refuses it: its table of storage types, made of older dtypes, lacks it"
 _DEPRECATED = (

@@ -19,7 +19,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
 from pytest_ckptload.report.text import failure_text, replay_command
 from pytest_ckptload.search import Budget, Found, Outcome, search
-from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.strategies import covering, random_cases
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.tried import Tried
 from pytest_ckptload.worker import Limits, isolated
@@ -106,7 +106,7 @@ class Target:
     fixed: list[Case] | None = None
     quote: Callable[[Found, torch.device], str] | None = None
     covering: Callable[..., Iterable[Case]] = covering
-    random: Callable[..., SearchStrategy[Case]] = cases
+    random: Callable[..., SearchStrategy[Case]] = random_cases
 
 
 class Runner:

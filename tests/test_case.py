@@ -12,7 +12,7 @@ from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.damage import damaged
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import same_bits
-from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.strategies import covering, random_cases
 from pytest_ckptload.subject import Subject
 
 NAMES = {name: getattr(case_module, name) for name in case_module.__all__}
@@ -59,7 +59,7 @@ def test_a_case_goes_through_json():
 
 
 @settings(max_examples=50, deadline=None)
-@given(cases())
+@given(random_cases())
 def test_a_drawn_case_prints_and_goes_through_json(case):
     assert eval(repr(case), NAMES) == case
     assert Case.from_json(case.to_json()) == case
@@ -89,7 +89,7 @@ def test_what_is_no_case_is_refused(text, message):
 
 
 @settings(max_examples=40, deadline=None)
-@given(cases())
+@given(random_cases())
 def test_a_case_builds_the_same_module_every_time_and_on_meta(case):
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -114,7 +114,7 @@ def test_a_case_builds_the_same_module_every_time_and_on_meta(case):
 
 
 @settings(max_examples=25, deadline=None)
-@given(cases())
+@given(random_cases())
 def test_a_case_writes_the_same_file_every_time(tmp_path_factory, case):
     folder = tmp_path_factory.mktemp("same")
     written = []

@@ -14,7 +14,7 @@ from pytest_ckptload.finding import Verdict
 from pytest_ckptload.recipes import mmap
 from pytest_ckptload.report.coverage import coverage_lines
 from pytest_ckptload.search import Budget, search
-from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.strategies import covering, random_cases
 from pytest_ckptload.strategies.pairs import LEAST, paired
 from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import FEATURES
@@ -189,7 +189,7 @@ def budget(seed, structure=None):
     outcome = search(
         lambda case: Verdict(judged=True),
         covering(**chosen),
-        cases(**chosen),
+        random_cases(**chosen),
         Budget(max_examples=100, seed=seed),
     )
     return outcome.tried

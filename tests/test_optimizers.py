@@ -23,7 +23,13 @@ from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager, eager_resume
 from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.stepping import take_step
-from pytest_ckptload.strategies import cases, covering, optimizers, resume_cases, resume_covering
+from pytest_ckptload.strategies import (
+    covering,
+    optimizers,
+    random_cases,
+    resume_cases,
+    resume_covering,
+)
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Plan, first
 from pytest_ckptload.zoo.optimizers import NAMED, OPTIMIZERS, SCHEDULERS
@@ -323,11 +329,12 @@ def test_a_check_of_a_loader_has_no_optimizer():
     names = set(OF_OPTIMIZERS)
     assert not any(case.optimizer or names & set(case.features) for case in covering())
     with pytest.raises(NoSuchExample):
-        find(cases(), lambda c: c.optimizer or names & set(c.features), settings=FEW)
+        find(random_cases(), lambda c: c.optimizer or names & set(c.features), settings=FEW)
 
 
 def test_random_cases_shrink_to_the_plainest_optimizer():
-    found = find(resume_cases(), lambda case: case.features == ("scalar",), settings=FEW)
+    found = find(resume_cases(), lambda case: "scalar" in case.features, settings=FEW)
+    assert found.features == ("scalar",)
     assert found.optimizer == SIMPLEST
     found = find(resume_cases(), lambda case: case.optimizer.factory == "Muon", settings=FEW)
     assert found.features == ()

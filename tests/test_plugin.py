@@ -254,12 +254,17 @@ def test_checks_of_one_test_draw_cases_of_their_own(monkeypatch):
     """With CI's fixed seed, two checks would see the same cases if they shared a key."""
     from pytest_ckptload.finding import Verdict
     from pytest_ckptload.search import Budget, search
-    from pytest_ckptload.strategies import cases
+    from pytest_ckptload.strategies import random_cases
 
     def seen(key):
         drawn = []
         with _derandomized():
-            search(lambda case: drawn.append(case) or Verdict(), [], cases(), Budget(30, key=key))
+            search(
+                lambda case: drawn.append(case) or Verdict(),
+                [],
+                random_cases(),
+                Budget(30, key=key),
+            )
         return drawn
 
     assert seen("a") == seen("a")

@@ -45,7 +45,7 @@ from pytest_ckptload.report.quoting import Quoter, literal
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.sources import Unquotable, imports_text, names_in
 from pytest_ckptload.rules import RULES
-from pytest_ckptload.strategies import cases, covering
+from pytest_ckptload.strategies import covering, random_cases
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo.catalogue import CATALOGUE
 from pytest_ckptload.zoo.feature import first
@@ -547,7 +547,7 @@ def test_the_file_is_the_same(spec: CheckpointSpec, tmp_path: Path) -> None:
         assert made == path.read_bytes()
 
 
-@given(cases())
+@given(random_cases())
 @settings(deadline=None, max_examples=60, database=None)
 def test_random_checkpoints_are_the_same(case: Case) -> None:
     assert_same_checkpoint(case)

@@ -28,7 +28,7 @@ from pytest_ckptload.recipes import eager, eager_resume
 from pytest_ckptload.report.script import script
 from pytest_ckptload.rules import Ending, judge
 from pytest_ckptload.search import Budget, search
-from pytest_ckptload.strategies import cases
+from pytest_ckptload.strategies import random_cases
 from pytest_ckptload.worker import Limits, in_worker, isolated
 from pytest_ckptload.worker.limits import free_memory
 
@@ -201,7 +201,7 @@ def test_a_search_costs_ten_deaths_at_most():
         return Verdict(tuple(judge(Ending("load", -11))), judged=True, died=True)
 
     random = True
-    outcome = search(counted, [], cases(), Budget(200, seed=1))
+    outcome = search(counted, [], random_cases(), Budget(200, seed=1))
     assert outcome.failure is not None
     assert not outcome.flaky
     assert len(deaths) == outcome.deaths == 10

@@ -21,10 +21,12 @@ from pytest_ckptload.contents.values import put
 from pytest_ckptload.dtypes import named
 from pytest_ckptload.zoo.structure import Slot, Structure
 
-__all__ = ["dtypes_in", "state_of"]
+__all__ = ["dtypes_in", "state_of", "tensor_of"]
 
 
-def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> dict[str, Any]:
+def state_of(
+    module: nn.Module, structure: Structure, spec: CheckpointSpec
+) -> OrderedDict[str, Any]:
     """What the checkpoint of ``module`` holds: a state dict with its ``_metadata``, on CPU.
 
     ``module`` is a fresh one, and stays as it is: the pattern of a tensor is moved on when it would
@@ -45,7 +47,7 @@ def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> d
             state[name] = entry
             met.add(id(entry))
     for index, (name, tensor) in enumerate(spec.extra.items()):
-        state[name] = _formed(tensor, _dense(tensor, (2,), torch.float32, 1000 + index))
+        state[name] = tensor_of(tensor, (2,), torch.float32, 1000 + index)
     for name, old in spec.renamed.items():
         state[old] = state.pop(name)
     if spec.metadata and hasattr(original, "_metadata"):
@@ -56,6 +58,15 @@ def state_of(module: nn.Module, structure: Structure, spec: CheckpointSpec) -> d
         for name in sorted(state) if spec.order == "sorted" else list(reversed(state)):
             state.move_to_end(name)
     return state
+
+
+def tensor_of(
+    spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype, index: int
+) -> torch.Tensor:
+    """A CPU tensor as ``spec`` has it: of this shape and dtype where it does not say, filled with
+    the ``index``-th pattern.
+    """
+    return _formed(spec, _dense(spec, shape, dtype, index))
 
 
 def dtypes_in(state: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
-from pytest_ckptload.strategies.cases import cases, covering, variants
+from pytest_ckptload.strategies.assembly import variants
+from pytest_ckptload.strategies.cases import random_cases
+from pytest_ckptload.strategies.covering import covering
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan, first
 from pytest_ckptload.zoo.optimizers import OPTIMIZERS, OptimizerEntry
@@ -76,7 +78,9 @@ def resume_cases(
     module's. Otherwise as ``cases``.
     """
     some = _features(features, without)
-    return _resume_cases(cases(features=features, without=without, structure=structure), some)
+    return _resume_cases(
+        random_cases(features=features, without=without, structure=structure), some
+    )
 
 
 def resume_covering(

@@ -12,7 +12,8 @@ from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 def freeze_every_other(module: nn.Module) -> None:
     """Have every other parameter, beginning with the second, require no gradient."""
     for parameter in [*module.parameters()][1::2]:
-        parameter.requires_grad_(False)
+        if not nn.parameter.is_lazy(parameter):
+            parameter.requires_grad_(False)
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
