@@ -35,7 +35,11 @@ def values_of(tensor: torch.Tensor) -> torch.Tensor:
 
 def with_values(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """A tensor of the layout, shape and indices of ``like`` on CPU, with these values."""
-    indices, shape, layout = [index.cpu() for index in indices_of(like)], like.shape, like.layout
+    indices, shape, layout = (
+        [index.cpu().contiguous() for index in indices_of(like)],
+        like.shape,
+        like.layout,
+    )
     if layout == torch.sparse_coo:
         coalesced = like.is_coalesced()
         return torch.sparse_coo_tensor(indices[0], values, shape, is_coalesced=coalesced)
