@@ -215,6 +215,8 @@ _Elements = tuple[Any, ...]
 
 def _elements(tensor: torch.Tensor) -> _Elements:
     """What makes two entries one: the same elements of one storage."""
+    if tensor.layout != torch.strided:
+        return (id(tensor),)
     return (
         tensor.untyped_storage()._cdata,
         tensor.storage_offset(),
@@ -328,9 +330,9 @@ def _assigned(target: str, expression: str) -> Iterator[str]:
     line = f"{target} = {expression}"
     if len(line) <= _WIDTH:
         yield line
-    elif expression.startswith("torch.tensor("):
-        yield f"{target} = torch.tensor("
-        inner = expression.removeprefix("torch.tensor(").removesuffix(")")
+    elif '"' not in expression:
+        function, _, inner = expression.removesuffix(")").partition("(")
+        yield f"{target} = {function}("
         for row in textwrap.wrap(inner, _WIDTH - 4):
             yield f"    {row}"
         yield ")"
