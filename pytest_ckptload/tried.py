@@ -46,8 +46,7 @@ class Tried:
         self.classes.update(case.classes())
         self.dtypes.update(dtypes)
         if optimizer is not None:
-            own = getattr(case, "optimizer", None)
-            self.optimizers[optimizer if own is None else own.factory] += 1
+            self.optimizers[case.optimizer.factory if case.optimizer else optimizer] += 1
         self.pairs.update(pair(*two) for two in combinations(case.features, 2))
 
     def merge(self, other: Tried) -> None:

@@ -14,11 +14,12 @@ from pytest_ckptload.finding import Verdict
 from pytest_ckptload.recipes import mmap
 from pytest_ckptload.report.coverage import coverage_lines
 from pytest_ckptload.search import Budget, search
-from pytest_ckptload.strategies import covering, random_cases
+from pytest_ckptload.strategies import covering, random_cases, resume_cases, resume_covering
 from pytest_ckptload.strategies.pairs import LEAST, paired
 from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
+from pytest_ckptload.zoo.optimizers import OPTIMIZERS
 from pytest_ckptload.zoo.structure import structure_of
 
 # --- counting
@@ -56,8 +57,8 @@ def test_a_report_says_what_was_tried():
     assert report.features == dict(report.tried.features)
     assert set(report.tried.features) == {"tied", "scalar"}
     assert report.tried.pairs["scalar+tied"] >= 1
-    # The module that the feature brings has a float and an integer, which the file holds.
-    assert {"float32", "int64"} <= set(report.tried.dtypes)
+    # Those of the parameters that the feature brings.
+    assert {"float32", "bfloat16", "float64"} <= set(report.tried.dtypes)
     assert not report.tried.optimizers
 
 
@@ -69,10 +70,10 @@ def test_what_was_never_tried_comes_first_and_then_the_rarest():
     counts.merge(tried("tied"))
     text = "\n".join(coverage_lines(counts))
     assert text.startswith("2 cases\n\n")
-    assert f"features: 2 of {len(FEATURES)}\n  never: shared-module, " in text
+    assert f"features: 2 of {len(FEATURES)}\n  never: " in text
     assert re.search(r"^  scalar 1, tied 2$", text, re.M)
     assert f"classes of torch.nn: 1 of {len(CATALOGUE)}\n  never: PReLU, Embedding, " in text
-    assert re.search(r"^dtypes: 1 of \d+\n  never: bfloat16, ", text, re.M)
+    assert re.search(r"^dtypes: 1 of \d+\n  never: float64, ", text, re.M)
     assert re.search(r"^optimizers: 0 of \d+\n  never: ", text, re.M)
     possible = len(FEATURES) * (len(FEATURES) - 1) // 2
     assert f"pairs of features: 1 of {possible}\n  never: " in text
@@ -147,7 +148,7 @@ def test_all_tests_of_the_session_are_counted(run):
     assert re.match(r"\d+ cases\n", shown)
     for name in ("tied", "empty", "scalar", "frozen", "shared-module"):
         assert re.search(rf"^  [^:]*\b{name} \d", shown, re.M), name
-    assert re.search(r"^optimizers: .*\n  never: (.*\n)+?  adamw \d+$", shown, re.M)
+    assert re.search(r"^optimizers: .*\n  never: (.*\n)+?  .*AdamW \d+", shown, re.M)
 
 
 def test_under_xdist_the_counts_are_the_same(run):
@@ -183,16 +184,11 @@ def test_items_of_the_suite_are_counted(pytester):
 GENERATED = [name for name, feature in FEATURES.items() if feature.of != "optimizer"]
 
 
-def budget(seed, structure=None):
+def budget(seed, covering=covering, cases=random_cases):
     """What a check with the default budget tries where nothing is found: nothing is loaded here."""
-    chosen = {"structure": structure}
-    outcome = search(
-        lambda case: Verdict(judged=True),
-        covering(**chosen),
-        random_cases(**chosen),
-        Budget(max_examples=100, seed=seed),
-    )
-    return outcome.tried
+    verdict = Verdict(judged=True, optimizer="none")
+    settings = Budget(max_examples=100, seed=seed)
+    return search(lambda case: verdict, covering(), cases(), settings).tried
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -203,6 +199,13 @@ def test_the_default_budget_tries_every_feature_five_times_and_every_class(seed)
     assert set(CATALOGUE) <= set(tried.classes)
     # Random cases put together what the covering set does not.
     assert len(tried.pairs) > len([case for case in covering() if len(case.features) == 2])
+
+
+def test_the_default_budget_of_a_resumer_tries_every_optimizer_and_its_features():
+    tried = budget(0, resume_covering, resume_cases)
+    of_optimizers = set(FEATURES) - set(GENERATED)
+    assert min(tried.features[name] for name in of_optimizers) >= 5, tried.features
+    assert set(OPTIMIZERS) == set(tried.optimizers)
 
 
 def test_the_covering_set_alone_is_enough_and_stays_small():

@@ -5,19 +5,18 @@ Apart from the counts, which know nothing of what there is to count.
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from textwrap import wrap
 
-import torch
 from torch import nn
 
+from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
 from pytest_ckptload.tried import Tried, pair
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
+from pytest_ckptload.zoo.optimizers import OPTIMIZERS
 
 __all__ = ["coverage_lines"]
 
@@ -44,13 +43,13 @@ def coverage_lines(tried: Tried) -> Iterator[str]:
     of_torch = Counter({n: count for n, count in tried.classes.items() if hasattr(nn, n)})
     yield from _counts("classes of torch.nn", of_torch, CATALOGUE)
     yield from _counts("classes and edits of features", tried.classes - of_torch, ())
-    yield from _counts("dtypes", tried.dtypes, _savable())
-    yield from _counts("optimizers", tried.optimizers, _optimizers())
+    yield from _counts("dtypes", tried.dtypes, known((*ORDINARY, *LOW_PRECISION, *COMPLEX, *RARE)))
+    yield from _counts("optimizers", tried.optimizers, OPTIMIZERS)
     yield from _pairs(tried.pairs)
 
 
-def _counts(title: str, counts: Counter[str], known: Iterable[str]) -> Iterator[str]:
-    there_are = dict.fromkeys((*known, *counts))
+def _counts(title: str, counts: Counter[str], there: Iterable[str]) -> Iterator[str]:
+    there_are = dict.fromkeys((*there, *counts))
     never = [name for name in there_are if name not in counts]
     yield ""
     yield f"{title}: {len(there_are) - len(never)} of {len(there_are)}"
@@ -89,32 +88,3 @@ def _flowing(text: str) -> list[str]:
         break_long_words=False,
     )
     return [line.replace(_TOGETHER, " ") for line in lines]
-
-
-def _savable() -> list[str]:
-    """The names of the dtypes that torch can save and load, found by trying."""
-    dtypes = {dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
-    with warnings.catch_warnings():
-        # Of dtypes that are experimental or on their way out: they are tried because they are here.
-        warnings.simplefilter("ignore")
-        return sorted(str(dtype).removeprefix("torch.") for dtype in dtypes if _survives(dtype))
-
-
-def _survives(dtype: torch.dtype) -> bool:
-    file = io.BytesIO()
-    try:
-        torch.save(torch.empty(1, dtype=dtype, device="cpu"), file)
-        file.seek(0)
-        torch.load(file, map_location="cpu", weights_only=True, mmap=False)
-    except Exception:
-        return False
-    return True
-
-
-def _optimizers() -> list[str]:
-    base = torch.optim.Optimizer
-    return [
-        name
-        for name, made in vars(torch.optim).items()
-        if isinstance(made, type) and issubclass(made, base) and made is not base
-    ]

@@ -6,6 +6,7 @@ whatever module there is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
 from pytest_ckptload.strategies.assembly import variants
 from pytest_ckptload.strategies.cases import random_cases
 from pytest_ckptload.strategies.covering import covering
+from pytest_ckptload.strategies.pairs import paired
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan, first
 from pytest_ckptload.zoo.optimizers import OPTIMIZERS, OptimizerEntry
@@ -91,17 +93,28 @@ def resume_covering(
 ) -> Iterator[Case]:
     """The cases that a check of a resumer begins with: those without an optimizer's feature, with
     the simplest optimizer; each class, where all features, or none, are wanted; each choice of each
-    feature of optimizers alone.
+    feature of optimizers alone; last, pairs of those that have few choices.
     """
     for case in covering(features=features, without=without, structure=structure):
         yield replace(case, optimizer=_simplest(_ENTRIES[0]))
     plain = Case(_MODULE if structure is None else None)
     if not features:
         yield from (replace(plain, optimizer=_simplest(entry)) for entry in _ENTRIES[1:])
-    for feature in _features(features, without).values():
+    chosen = [*_features(features, without).values()]
+    covered: Counter[str] = Counter()
+    for feature in chosen:
         takers = [spec for spec in map(_simplest, _ENTRIES) if _takes(spec, feature)]
         for spec in takers[:1]:
-            yield from variants(partial(_with_optimizer, plain, spec, [feature]))
+            for case in variants(partial(_with_optimizer, plain, spec, [feature])):
+                covered.update(case.features)
+                yield case
+    yield from paired(chosen, covered, partial(_with_first_optimizer, plain))
+
+
+def _with_first_optimizer(case: Case, on: Sequence[Feature]) -> Case:
+    """``case`` with the first optimizer that takes the most of these features."""
+    made = (_with_optimizer(case, spec, on, first) for spec in map(_simplest, _ENTRIES))
+    return max(made, key=lambda case: len(case.features))
 
 
 def _simplest(entry: OptimizerEntry) -> OptimizerSpec:
