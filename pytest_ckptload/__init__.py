@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from pytest_ckptload.finding import CheckpointMismatch, Finding
     from pytest_ckptload.loader import Loader, Resumer
     from pytest_ckptload.written import WrittenCase
+    from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 __all__ = [
     "Case",
     "CheckpointMismatch",
+    "Choose",
+    "Feature",
     "Finding",
     "Loader",
+    "Plan",
     "Report",
     "Resumer",
     "WrittenCase",
@@ -33,8 +37,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Case": "case",
     "CheckpointMismatch": "finding",
+    "Choose": "zoo.feature",
+    "Feature": "zoo.feature",
     "Finding": "finding",
     "Loader": "loader",
+    "Plan": "zoo.feature",
     "Report": "checks",
     "Resumer": "loader",
     "WrittenCase": "written",

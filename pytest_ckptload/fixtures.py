@@ -113,6 +113,9 @@ def checker_for(item: pytest.Item) -> Checker:
     __tracebackhide__ = True
     if _CHECKER not in item.stash:
         from pytest_ckptload.checks import Checker
+        from pytest_ckptload.extending import know_features
+
+        know_features(item.config)
 
         item.stash[_CHECKER] = Checker(
             _defaults(item), item.nodeid, _options(item.config), lambda r: _record(item, r)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pytest_ckptload import devices
+from pytest_ckptload.extending import know_features
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for
 from pytest_ckptload.inputs import check_loader, check_names, given_case, imported
@@ -32,6 +33,7 @@ class SuitePlugin:
     """Registered where the suite is wanted. ``selected`` are node ids given as arguments."""
 
     def __init__(self, config: pytest.Config, selected: tuple[str, ...]) -> None:
+        know_features(config)
         self.settings = config.stash[SETTINGS]
         self.selected = selected
         self.tests = list(_tests(config, self.settings))

@@ -18,7 +18,7 @@ from pytest_ckptload.dtypes import named
 from pytest_ckptload.zoo.feature import Feature
 from pytest_ckptload.zoo.features import ALL
 
-__all__ = ["FEATURES", "TENSOR_ARGUMENTS", "build", "factory", "register", "seeded"]
+__all__ = ["FEATURES", "TENSOR_ARGUMENTS", "build", "factory", "forget", "register", "seeded"]
 
 FEATURES: dict[str, Feature] = {}
 """Every feature by its name, in the order of the docs."""
@@ -26,19 +26,34 @@ FEATURES: dict[str, Feature] = {}
 TENSOR_ARGUMENTS = frozenset({"weight", "pos_weight"})
 """The arguments that take a tensor: a spec has its elements, in a tuple."""
 
+_HALVES = ("module", "checkpoint", "optimizer")
 _FACTORIES: dict[str, Callable[..., Any]] = {}
 
 
 def register(feature: Feature) -> None:
-    """Make a feature known. Raises ``ValueError`` where its name, or that of a factory, is
-    taken.
+    """Make a feature known.
+
+    Raises ``ValueError`` where it is of no half that there is, or where its name, or that of a
+    factory, is taken.
     """
+    if feature.of not in _HALVES:
+        halves = ", ".join(_HALVES)
+        raise ValueError(f"feature {feature.name!r}: of={feature.of!r}; there are: {halves}")
     if feature.name in FEATURES:
         raise ValueError(f"there is a feature {feature.name!r} already")
     for made in feature.factories:
-        if _FACTORIES.setdefault(made.__name__, made) is not made:
-            raise ValueError(f"feature {feature.name!r}: there is a {made.__name__!r} already")
+        name = made.__name__
+        if _FACTORIES.get(name, made) is not made or hasattr(nn, name):
+            raise ValueError(f"feature {feature.name!r}: there is a {name!r} already")
+    _FACTORIES.update({made.__name__: made for made in feature.factories})
     FEATURES[feature.name] = feature
+
+
+def forget(feature: Feature) -> None:
+    """Undo what ``register`` did."""
+    del FEATURES[feature.name]
+    for made in feature.factories:
+        _FACTORIES.pop(made.__name__, None)
 
 
 def factory(name: str) -> Callable[..., Any]:
