@@ -17,13 +17,22 @@ from pytest_ckptload.zoo.catalogue import CATALOGUE, Entry
 from pytest_ckptload.zoo.inputs import INPUTS, Input, forward_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Torch says so once in a process, whichever call comes first.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 LINEAR = ModuleSpec("Linear", {"in_features": 2, "out_features": 1})
 TABLE = ModuleSpec("Embedding", {"num_embeddings": 3, "embedding_dim": 2})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Others would only be waited for: on a busy machine that is nine tenths of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tensors_in(output: Any) -> list[torch.Tensor]:
