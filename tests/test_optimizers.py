@@ -49,7 +49,7 @@ class Everything(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        shapes = [(), (3,), (2, 3), (2, 1, 2), (0, 2)]
+        shapes = [(), (3,), (2, 3), (2, 1, 2), (0, 2), (2, 0)]
         dtypes = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64]
         for number, (shape, dtype) in enumerate(itertools.product(shapes, dtypes)):
             self.register_parameter(f"p{number}", nn.Parameter(torch.ones(shape, dtype=dtype)))

@@ -159,7 +159,7 @@ _ENTRIES = (
     OptimizerEntry(
         "Muon",
         (_LR, _values("nesterov", None, False), _values("momentum", None, 0.5), _DECAY),
-        lambda tensor: _real(tensor) and tensor.ndim == 2,
+        lambda tensor: _real(tensor) and tensor.ndim == 2 and tensor.shape[1] > 0,
     ),
 )
 
