@@ -555,3 +555,11 @@ def test_a_cast_may_go_by_way_of_the_modules_dtype():
 
     for loader in (once, twice):
         assert codes(Rotary, loader, checkpoint, dtype=torch.bfloat16) == []
+
+
+def test_a_wrapped_file_of_which_nothing_is_right_is_no_mismatch():
+    """Torch maps a compressed record as it stands: whether the key was looked at does not show."""
+    wrapped = CheckpointSpec(payload="model", format="deflated")
+    promises = frozenset({"strict", "formats"})
+    assert codes(linear, eager, wrapped, promises=promises) == []
+    assert "CKPT804" not in codes(linear, mmap_meta_assign, wrapped, promises=promises)

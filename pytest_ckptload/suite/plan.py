@@ -29,7 +29,7 @@ PLAIN = "plain"
 
 # Random cases for each feature: few, for the suite has hundreds of groups, and what a feature shows
 # alone the covering set has shown.
-_EXAMPLES = 5
+_EXAMPLES = 3
 
 # The dtype that the casting recipe is judged with.
 _STREAM_DTYPE = torch.bfloat16
@@ -175,4 +175,4 @@ def groups(
             yield Group(PLAIN, {"features": ()})
         for name in chosen:
             yield Group(name, {"features": (name,)}, feature=name)
-        yield Group("mixed", {"features": tuple(chosen)}, examples=12 * _EXAMPLES)
+        yield Group("mixed", {"features": tuple(chosen)}, examples=20 * _EXAMPLES)
