@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import pytest_ckptload
-from pytest_ckptload.strategies.assembly import assemble
+from pytest_ckptload.strategies.assembly import Wish, assemble
 from pytest_ckptload.zoo import FEATURES, forget, register
-from pytest_ckptload.zoo.feature import Feature, first
+from pytest_ckptload.zoo.feature import Feature
 from pytest_ckptload.zoo.features import FAMILIES
 
 DESIGN = """
@@ -63,11 +63,11 @@ def test_a_feature_says_what_it_is_in_one_sentence(feature):
 )
 def test_features_meet_on_one_tensor(names, kind):
     """What is put on tensors is put on those that another feature brought."""
-    case = assemble([FEATURES[name] for name in names], first, None)
+    case = assemble([Wish(FEATURES[name]) for name in names])
     assert case.features == names or set(case.features) == set(names) - {"views"}
     assert len(case.module.children) in (0, 2)  # no module but that of the first
     if kind:
-        alone = assemble([FEATURES[names[0]]], first, None).module
+        alone = assemble([Wish(FEATURES[names[0]])]).module
         assert {*case.module.factories()} > {*alone.factories()}
 
 

@@ -6,6 +6,7 @@ Apart from the strategies because Hypothesis is but one that chooses; the coveri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from hypothesis.errors import InvalidArgument
@@ -13,11 +14,10 @@ from hypothesis.errors import InvalidArgument
 from pytest_ckptload.case import Case, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
 from pytest_ckptload.zoo import FEATURES
-from pytest_ckptload.zoo.catalogue import CATALOGUE
-from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan
+from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan, first
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
-__all__ = ["assemble", "selected", "variants"]
+__all__ = ["Code", "Wish", "assemble", "selected", "variants"]
 
 T = TypeVar("T")
 
@@ -38,42 +38,75 @@ def selected(
     return [f for f in chosen if f.of == "checkpoint" or (of_module and f.of == "module")]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A feature that a case is to have, and what chooses where it leaves a choice."""
+
+    feature: Feature
+    choose: Choose = first
+
+
+class Code:
+    """Chooses by one number: the remainder of each division by how many options there are.
+
+    So all choices of a feature are one draw, and go when it goes; 0 makes the first choice always.
+    """
+
+    LIMIT = 1 << 16
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, options: Sequence[T], /) -> T:
+        self.number, index = divmod(self.number, len(options))
+        return options[index]
+
+
 def assemble(
-    on: list[Feature], choose: Choose, structure: Structure | None, *, alone: bool = True
+    wishes: Sequence[Wish],
+    structure: Structure | None = None,
+    *,
+    leaves: Sequence[ModuleSpec] = (),
+    container: str = "",
+    special: Choose | None = None,
 ) -> Case:
-    """A case with these features, as ``choose`` has it; ``alone`` leaves all else plain."""
+    """A case with these features, as far as they go together.
+
+    Its module has the ``leaves`` beside what the features bring, in a ``container`` if they are to
+    be in one; or is the given one that has this ``structure``. ``special`` chooses a value that
+    loaders lose, its tensor and its place.
+    """
     plan = Plan()
     module = None
     if structure is None:
-        _grow(plan, on, choose, alone=alone)
-        module = _settle(plan, on, choose)
+        _grow(plan, wishes, leaves, container)
+        module = _settle(plan, wishes)
     else:
         plan.structure = structure
-    if not alone:
-        _sprinkle(plan, choose)
-    for feature in on:
-        if feature.of == "checkpoint" and feature.apply(plan, choose) is not False:
-            plan.features.append(feature.name)
+    if special is not None:
+        _sprinkle(plan, special)
+    for wish in wishes:
+        if wish.feature.of == "checkpoint":
+            _apply(plan, wish)
     return plan.case(module)
 
 
-def _grow(plan: Plan, on: list[Feature], choose: Choose, *, alone: bool) -> None:
-    """Give the plan its modules: those of the features, and leaves of the catalogue around them.
+def _apply(plan: Plan, wish: Wish) -> None:
+    if wish.feature.apply(plan, wish.choose) is not False:
+        plan.features.append(wish.feature.name)
 
-    Leaves are drawn first, and their number from one offer, so that both halves shrink by
-    themselves. Features that are put on tensors meet on those of the others, where there are any.
+
+def _grow(plan: Plan, wishes: Sequence[Wish], leaves: Sequence[ModuleSpec], container: str) -> None:
+    """Give the plan its modules: those of the features, and leaves around them.
+
+    Features that are put on tensors meet on those of the others, where there are any.
     """
-    leaves = [] if alone else [_leaf(choose) for _ in range(choose((0, 1, 2, 3)))]
-    containers = ("", "ModuleList", "ModuleDict", "Sequential")
-    container = choose(containers) if len(leaves) > 1 else ""
-    brought = [f for f in on if f.of == "module" and not f.settled]
-    for feature in brought:
-        if feature.apply(plan, choose) is not False:
-            plan.features.append(feature.name)
-    for feature in on:
-        apart = not plan.children or (not alone and choose((False, False, True)))
-        if feature not in brought and apart:
-            feature.base(plan, choose)
+    brought = [w for w in wishes if w.feature.of == "module" and not w.feature.settled]
+    for wish in brought:
+        _apply(plan, wish)
+    for wish in wishes:
+        if wish not in brought and (not plan.children or wish.choose((False, False, True))):
+            wish.feature.base(plan, wish.choose)
     if container:
         names = "abc" if container == "ModuleDict" else "012"
         children = dict(zip(names, leaves, strict=False))
@@ -84,37 +117,26 @@ def _grow(plan: Plan, on: list[Feature], choose: Choose, *, alone: bool) -> None
         plan.add("Linear", in_features=1, out_features=1)
 
 
-def _settle(plan: Plan, on: list[Feature], choose: Choose) -> ModuleSpec:
+def _settle(plan: Plan, wishes: Sequence[Wish]) -> ModuleSpec:
     """Finish the module: put features on the tensors it has by now."""
     module = plan.module()
     plan.structure = structure_of(module.build(plan.seed))
-    for feature in on:
-        if feature.of == "module" and feature.settled:
+    for wish in wishes:
+        if wish.feature.of == "module" and wish.feature.settled:
             edits = len(plan.last_edits)
-            if feature.apply(plan, choose) is not False:
-                plan.features.append(feature.name)
+            _apply(plan, wish)
             if len(plan.last_edits) > edits:
                 module = plan.module()
                 plan.structure = structure_of(module.build(plan.seed))
     return module
 
 
-def _leaf(choose: Choose) -> ModuleSpec:
-    entry = choose(_LEAVES)
-    return entry.spec(choose)
-
-
-_LEAVES = tuple(entry for entry in CATALOGUE.values() if not entry.slow)
-
-
 def _sprinkle(plan: Plan, choose: Choose) -> None:
-    """Put a value that loaders lose into one tensor, now and then."""
-    if choose((False, False, True)):
-        slots = [s for s in plan.structure.saved if s.numel and value_kinds(s.dtype)]
-        if slots:
-            slot = choose(slots)
-            kind = choose(value_kinds(slot.dtype))
-            plan.tensors[slot.group] = TensorSpec(values=((choose(range(slot.numel)), kind),))
+    slots = [s for s in plan.structure.saved if s.numel and value_kinds(s.dtype)]
+    if slots:
+        slot = choose(slots)
+        kind = choose(value_kinds(slot.dtype))
+        plan.tensors[slot.group] = TensorSpec(values=((choose(range(slot.numel)), kind),))
 
 
 def variants(make: Callable[[Choose], Case]) -> Iterator[Case]:

@@ -6,25 +6,31 @@ which says what there is to draw from and knows nothing of Hypothesis.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import strategies as st
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec
 from pytest_ckptload.loader import Build
 from pytest_ckptload.strategies.arguments import check_build, check_names
-from pytest_ckptload.strategies.assembly import assemble, selected
+from pytest_ckptload.strategies.assembly import Code, Wish, assemble, selected
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
 __all__ = ["cases", "checkpoints", "modules", "random_cases", "state_dicts"]
 
-T = TypeVar("T")
+_MOST_FEATURES = 5
+_MOST_LEAVES = 3
+_LEAVES = tuple(entry for entry in CATALOGUE.values() if not entry.slow)
+_CONTAINERS = ("", "ModuleList", "ModuleDict", "Sequential")
 
-_MOST_FEATURES = 4
+_CODES = st.integers(0, Code.LIMIT - 1)
+_CONTAINER = st.integers(0, len(_CONTAINERS) - 1)
+_ONE_IN_THREE = st.sampled_from((False, False, True))
 
 
 def cases(
@@ -128,17 +134,30 @@ def _draw_case(
     always: tuple[str, ...] = (),
     structure: Structure | None = None,
 ) -> Case:
-    def choose(options: Sequence[T], /) -> T:
-        if len(options) == 1:
-            return options[0]
-        return options[draw(st.integers(0, len(options) - 1))]
-
     some = selected(features, without, of_module=structure is None)
-    on = selected(always, of_module=structure is None) if always else []
+    fixed = selected(always, of_module=structure is None) if always else []
+    wishes = {feature.name: Wish(feature, Code(draw(_CODES))) for feature in fixed}
     if some:
-        picked = draw(st.lists(st.integers(0, len(some) - 1), max_size=_MOST_FEATURES))
-        on += [f for f in dict.fromkeys(some[i] for i in picked) if f not in on]
-    return assemble(on, choose, structure, alone=False)
+        for index, code in draw(_several(len(some), _MOST_FEATURES)):
+            wishes.setdefault(some[index].name, Wish(some[index], Code(code)))
+    special = draw(_ONE_IN_THREE)
+    on = [*wishes.values()]
+    if structure is not None:
+        return assemble(on, structure, special=Code(draw(_CODES)) if special else None)
+    leaves = [
+        _LEAVES[index].spec(Code(code))
+        for index, code in draw(_several(len(_LEAVES), _MOST_LEAVES))
+    ]
+    container = _CONTAINERS[draw(_CONTAINER)] if len(leaves) > 1 else ""
+    return assemble(
+        on, leaves=leaves, container=container, special=Code(draw(_CODES)) if special else None
+    )
+
+
+@functools.cache
+def _several(options: int, most: int) -> st.SearchStrategy[list[tuple[int, int]]]:
+    """A few of so many options, and a code for what each leaves to choose."""
+    return st.lists(st.tuples(st.integers(0, options - 1), _CODES), max_size=most)
 
 
 def _draw_module(draw: st.DrawFn, features: tuple[str, ...]) -> ModuleSpec:
@@ -148,10 +167,8 @@ def _draw_module(draw: st.DrawFn, features: tuple[str, ...]) -> ModuleSpec:
 
 
 def _draw_module_of(draw: st.DrawFn, classes: tuple[str, ...]) -> ModuleSpec:
-    def choose(options: Sequence[T], /) -> T:
-        return options[draw(st.integers(0, len(options) - 1))]
-
-    return CATALOGUE[choose(classes)].spec(choose)
+    name = classes[draw(st.integers(0, len(classes) - 1))]
+    return CATALOGUE[name].spec(Code(draw(_CODES)))
 
 
 def _draw_checkpoint(draw: st.DrawFn, build: Build, features: tuple[str, ...]) -> CheckpointSpec:

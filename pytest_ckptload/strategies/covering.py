@@ -13,10 +13,10 @@ from functools import partial
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
 from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known, named
-from pytest_ckptload.strategies.assembly import assemble, selected, variants
+from pytest_ckptload.strategies.assembly import Wish, assemble, selected, variants
 from pytest_ckptload.strategies.pairs import paired
 from pytest_ckptload.zoo.catalogue import CATALOGUE
-from pytest_ckptload.zoo.feature import first
+from pytest_ckptload.zoo.feature import Choose, Feature, first
 from pytest_ckptload.zoo.structure import Structure
 
 __all__ = ["covering"]
@@ -37,11 +37,11 @@ def covering(
     everything = selected(features, without, of_module=structure is None)
     whole = features is None or not features
     if whole:
-        yield assemble([], first, structure)
+        yield assemble([], structure)
     covered: Counter[str] = Counter()
     for feature in everything:
         seen = []
-        for case in variants(partial(assemble, [feature], structure=structure)):
+        for case in variants(partial(_alone, feature, structure)):
             if feature.name in case.features and case not in seen:
                 seen.append(case)
                 covered.update(case.features)
@@ -58,7 +58,11 @@ def covering(
             yield from _containers()
             # More than a page, and not a whole number of them.
             yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
-    yield from paired(everything, covered, lambda on: assemble(on, first, structure))
+    yield from paired(everything, covered, lambda on: assemble([*map(Wish, on)], structure))
+
+
+def _alone(feature: Feature, structure: Structure | None, choose: Choose) -> Case:
+    return assemble([Wish(feature, choose)], structure)
 
 
 def _special_values_of(structure: Structure) -> Iterator[Case]:

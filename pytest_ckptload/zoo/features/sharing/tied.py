@@ -32,7 +32,7 @@ class ThreeNames(TwoNames):
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    form = choose(("across", "TwoNames", "ThreeNames"))
+    form = choose(("TwoNames", "across", "ThreeNames"))
     if form == "across":
         size = choose((1, 2, 3))
         embedding = plan.add("Embedding", num_embeddings=size, embedding_dim=2)
