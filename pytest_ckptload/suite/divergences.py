@@ -107,6 +107,13 @@ DIVERGENCES = (
         classes=frozenset({"tie", "TwoNames", "ThreeNames"}),
     ),
     Divergence(
+        "CKPT803",
+        "lazy",
+        ("mmap_meta_swap_resume",),
+        "pfnet/pytorch-pfn-extras#187",
+        "an optimizer that goes by shapes cannot be made before lazy parameters have theirs",
+    ),
+    Divergence(
         "CKPT303",
         "buffer-nonpersistent",
         _META,
