@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case
+from pytest_ckptload.case import Case, TensorSpec
 from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.checks import PROMISES, Checker, Defaults
 from pytest_ckptload.contents import state_of
@@ -245,6 +245,17 @@ def test_without_strictness_what_the_file_lacks_may_stay_uninitialised():
 
     assert found(lenient, lacking) == set()
     assert found(initialises, lacking) == set()
+
+
+def test_a_file_of_another_shape_that_a_hook_fits_is_no_mismatch_of_shapes():
+    """A key is missing besides: that is what a loader may accept without the promise of strict."""
+    reshaped = next(c for c in covering(features=["load-hooks"]) if c.checkpoint.tensors)
+    case = replace(reshaped, checkpoint=replace(reshaped.checkpoint, extra={"b": TensorSpec()}))
+
+    def lenient(build, path, device):
+        return eager(build, path, device, strict=False)
+
+    assert found(lenient, case) == set()
 
 
 def test_deprecations_do_not_reach_the_user():
