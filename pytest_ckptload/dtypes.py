@@ -21,6 +21,7 @@ __all__ = [
     "PACKED",
     "PARTS",
     "RARE",
+    "UNTYPED",
     "known",
     "named",
 ]
@@ -47,6 +48,9 @@ _FLOAT4 = "float4_e2m1fn_x2"
 
 RARE = ("uint8", "int8", "int16", "uint16", "uint32", "uint64", _FLOAT4, *_BITS)
 """What tables of dtypes are often without: other integers, and bytes that hold several numbers."""
+
+UNTYPED = (*LOW_PRECISION[2:], "complex32", "uint16", "uint32", "uint64", _FLOAT4, *_BITS)
+"""Those that came after torch gave up a type of storage for each dtype."""
 
 FILLED = (*ORDINARY, *LOW_PRECISION, *COMPLEX, *RARE)
 """All that tensors are generated with, simplest first."""

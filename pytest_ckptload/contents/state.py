@@ -80,6 +80,7 @@ class _Filler:
 
     def __init__(self, original: Mapping[str, Any]) -> None:
         self.original = original
+        self.dense: dict[str, torch.Tensor] = {}
         self.small: set[tuple[object, ...]] = set()
         self.index = 0
 
@@ -87,8 +88,9 @@ class _Filler:
         filled: dict[str, torch.Tensor] = {}
         for slot in structure.saved:
             if spec.ties != "differ" and slot.group in filled:
-                twin = filled[slot.group]
-                filled[slot.name] = twin if spec.ties == "shared" else _copy(twin)
+                twin, entry = filled[slot.group], spec.tensors.get(slot.name, TensorSpec())
+                separate = spec.ties != "shared"
+                filled[slot.name] = _formed(entry, self.dense[slot.group]) if separate else twin
             else:
                 filled[slot.name] = self.fill_one(slot, spec.tensors.get(slot.name, TensorSpec()))
         for names in structure.woven:
@@ -114,7 +116,7 @@ class _Filler:
         twins = {id(filled[name]): name for name in views}
         for name, tensor in filled.items():
             if (first := twins.get(id(tensor))) is not None:
-                filled[name] = views[first] if shared else views[first].clone()
+                filled[name] = views[first] if shared else _contiguous(views[first])
 
     def fill_one(self, slot: Slot, spec: TensorSpec) -> torch.Tensor:
         initial = self.original[slot.name]
@@ -148,6 +150,10 @@ def _copy(twin: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(copy, requires_grad=twin.requires_grad) if is_parameter else copy
 
 
+def _contiguous(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
 def _same(tensor: torch.Tensor, initial: torch.Tensor) -> bool:
     if tensor.shape != initial.shape or initial.device.type != "cpu":
         return False
@@ -168,7 +174,7 @@ def _dense(
 
 
 def _formed(spec: TensorSpec, dense: torch.Tensor) -> torch.Tensor:
-    tensor = FORMS[spec.form].make(dense)
+    tensor = FORMS[spec.form].make(dense.clone())
     if spec.requires_grad is not None:
         return nn.Parameter(tensor, requires_grad=spec.requires_grad)
     return tensor

@@ -159,7 +159,9 @@ def _several(options: int, most: int) -> st.SearchStrategy[list[tuple[int, int]]
     """A few of so many options, and a code for what each leaves to choose."""
     # One number for both: a third of the draws.
     numbers = st.integers(0, options * Code.LIMIT - 1)
-    return st.lists(numbers, max_size=most).map(lambda drawn: [divmod(n, Code.LIMIT) for n in drawn])
+    return st.lists(numbers, max_size=most).map(
+        lambda drawn: [divmod(n, Code.LIMIT) for n in drawn]
+    )
 
 
 def _draw_module(draw: st.DrawFn, features: tuple[str, ...]) -> ModuleSpec:

@@ -122,6 +122,12 @@ class Plan:
                 self.tensors[slot.name] = entry
         return True
 
+    def holds(self, dtypes: Collection[str]) -> bool:
+        """Whether the file has a tensor of one of these dtypes."""
+        entries = [*self.tensors.values(), *self.extra.values()]
+        held = {str(slot.dtype).removeprefix("torch.") for slot in self.structure.saved}
+        return not held.union(e.dtype for e in entries if e.dtype).isdisjoint(dtypes)
+
     def write_as(self, format: str) -> bool:
         """Have the file written in this format, where neither format nor damage is settled yet."""
         if self.format != "zip" or self.damage is not None:

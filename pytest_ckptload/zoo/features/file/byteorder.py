@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pytest_ckptload.dtypes import known, named
+from pytest_ckptload.dtypes import UNTYPED
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan
-
-# Torch swaps by the type of the storage, and these have none: they come back wrong in every way of
-# loading, the eager one included.
-_NOT_SWAPPED = {
-    named(name) for name in known(("uint16", "uint32", "uint64", "bits16", "complex32"))
-}
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    if any(slot.dtype in _NOT_SWAPPED for slot in plan.structure.saved):
-        return False
-    return plan.write_as("byteorder")
+    # Torch swaps by the type of the storage: what has none comes back wrong in every way of
+    # loading, the eager one included.
+    return not plan.holds(UNTYPED) and plan.write_as("byteorder")
 
 
 FEATURE = Feature(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pytest_ckptload.dtypes import UNTYPED
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    return plan.write_as("legacy")
+    # The format says what type a storage has: what has none is saved, and cannot be read.
+    return not plan.holds(UNTYPED) and plan.write_as("legacy")
 
 
 FEATURE = Feature(
