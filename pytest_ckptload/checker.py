@@ -253,7 +253,9 @@ class _Examination:
             if module is not None:
                 return "mismatch", module
         if _other_shapes(checkpoint, self.subject.structure):
-            return "shapes", None
+            module, error = self._attempt_eager(self._fitting(), strict=True)
+            if module is not None:
+                return "shapes", None
         assert error is not None
         self.refused = described(error)
         return "refusal", None
@@ -267,6 +269,19 @@ class _Examination:
         """The same state dict, alone and under its own names, in a file for the reference only."""
         path = self.sample.path.with_name("unwrapped.pt")
         write(self.sample.values, path)
+        return path
+
+    def _fitting(self) -> Path:
+        """The file as it would be with the module's own shapes, for the reference only."""
+        checkpoint = self.sample.case.checkpoint
+        shaped = {slot.name for slot in self.subject.structure.saved if slot.kind != "lazy"}
+        tensors = {
+            name: replace(spec, shape=None) if name in shaped else spec
+            for name, spec in checkpoint.tensors.items()
+        }
+        fitting = replace(checkpoint, tensors=tensors, missing=(), extra={})
+        path = self.sample.path.with_name("fitting.pt")
+        write(state_of(self.subject.fresh, self.subject.structure, fitting), path)
         return path
 
     def _unwrapped(self, loaded: Any, reference: nn.Module | None) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Demands, examine, examine_file, examine_loaded
+from pytest_ckptload.factory import user_subject
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.given import checked_path
 from pytest_ckptload.inputs import (
@@ -22,7 +23,6 @@ from pytest_ckptload.inputs import (
     check_features,
     check_loader,
     check_names,
-    user_subject,
 )
 from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer, Save, loader_name
 from pytest_ckptload.report.script import script

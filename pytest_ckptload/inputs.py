@@ -1,4 +1,4 @@
-"""What users hand in, checked: loaders, factories, files and names.
+"""What users hand in, checked: loaders, files and names.
 
 Apart so that every way in (fixture, option, hook) refuses the same things in the same one sentence,
 which names the value and the choices.
@@ -13,15 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.loader import Build, Save, loader_name
-from pytest_ckptload.observe import observe
-from pytest_ckptload.observe.tensors import same_bits
-from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo import FEATURES
-from pytest_ckptload.zoo.structure import structure_of
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
@@ -33,7 +28,6 @@ __all__ = [
     "check_names",
     "given_case",
     "imported",
-    "user_subject",
 ]
 
 
@@ -108,80 +102,6 @@ def check_loader(loader: Any, arguments: str = "build, path, device") -> None:
         raise TypeError(
             f"{loader_name(loader)}{signature} cannot be called as load({arguments}): {error}"
         ) from None
-
-
-def user_subject(build: Any) -> Subject:
-    """The subject of a user's factory, tried out.
-
-    Raises ``TypeError`` or ``ValueError`` where it cannot be called, makes no module, or makes
-    another module each time.
-    """
-    if not callable(build):
-        raise TypeError(f"build= is a callable that makes a module, not {build!r}")
-    name = getattr(build, "__qualname__", repr(build))
-    try:
-        inspect.signature(build).bind()
-    except TypeError as error:
-        raise TypeError(f"build={name} must take no arguments: {error}") from None
-    except ValueError:  # builtins have no signature
-        pass
-    subject = Subject(build)
-    first, second = _built(subject, name), _built(subject, name)
-    if first is second:
-        raise ValueError(f"build={name} returned the same module twice: it must make a fresh one")
-    _check_alike(first, second, name)
-    return subject
-
-
-def _built(subject: Subject, name: str) -> nn.Module:
-    try:
-        module = subject.build()
-    except Exception as error:
-        raise ValueError(f"build={name} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"build={name} returned a {type(module).__name__}, not an nn.Module")
-    tensors = [*module.parameters(), *module.buffers()]
-    if not tensors:
-        raise ValueError(f"build={name} made a module without a parameter or buffer to load")
-    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
-        raise ValueError(
-            f"build={name} made a module with lazy parameters, which have no shape yet: run it "
-            "once, "
-            "in the factory, on an input"
-        )
-    return module
-
-
-def _check_alike(first: nn.Module, second: nn.Module, name: str) -> None:
-    """Two modules of one factory have the same structure, and the same values where none are
-    saved.
-    """
-    if structure_of(first) != structure_of(second):
-        raise ValueError(
-            f"build={name} is not deterministic: two calls gave modules with different names, "
-            "shapes "
-            "or dtypes"
-        )
-    left, right = observe(first), observe(second)
-    saved = {slot.name for slot in structure_of(first).saved}
-    for place in left.places.values():
-        other = right.places.get(place.name)
-        if place.name in saved or place.tensor.is_meta:
-            continue
-        alike = (
-            other is not None
-            and other.tensor.shape == place.tensor.shape
-            and other.tensor.dtype == place.tensor.dtype
-            and same_bits(other.tensor, place.tensor)
-        )
-        if not alike:
-            raise ValueError(
-                f"build={name} is not deterministic: two calls under one torch seed gave "
-                f"{place.name!r}, "
-                "which no checkpoint holds, different values; draw them from torch's generator "
-                "or a "
-                "fixed seed"
-            )
 
 
 def given_case(text: str, folder: Path) -> Case:

@@ -13,6 +13,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.recipes import eager, mmap
+from pytest_ckptload.zoo import FEATURES
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,17 @@ def with_buffer(value):
 ONE = nn.Linear(1, 1)
 
 
+class Unsavable(nn.Linear):
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def get_extra_state(self):
+        return lambda: None  # no pickle takes a function without a name
+
+    def set_extra_state(self, state):
+        pass
+
+
 @pytest.mark.parametrize(
     ("build", "kind", "message"),
     [
@@ -108,8 +120,15 @@ ONE = nn.Linear(1, 1)
         (lambda: ONE, ValueError, "returned the same module twice"),
         (Counting(lambda n: nn.Linear(n, 1)), ValueError, "different names, shapes or dtypes"),
         (Counting(with_buffer), ValueError, "gave 'offset', which no checkpoint holds, different"),
+        (nn.ReLU, ValueError, "made a module without a parameter or buffer to load"),
+        (lambda: nn.Linear(1, 1, device="meta"), ValueError, "made a module on meta: it must be"),
+        (Unsavable, ValueError, "whose '_extra_state' cannot be saved: "),
+        (lambda: nn.LazyLinear(1), ValueError, "lazy parameters, which have no shape yet"),
     ],
-    ids=["number", "arguments", "fails", "no module", "same", "shapes", "values"],
+    ids=[
+        *("number", "arguments", "fails", "no module", "same", "shapes", "values"),
+        *("no state", "elsewhere", "not saved", "lazy"),
+    ],
 )
 def test_a_factory_that_does_not_make_modules(checker, build, kind, message):
     text = sentence(lambda: checker.check(eager, build=build), kind)
@@ -216,7 +235,7 @@ def test_a_name_that_is_tensor_and_module_at_once(checker, file):
         (
             {"features": ["tide"]},
             ValueError,
-            "there is no feature 'tide'; there are: shared-module, tied, ",
+            "there is no feature 'tide'; there are: alias-attribute, ",
         ),
         ({"without": ["tide"]}, ValueError, "there is no feature 'tide'"),
         ({"promises": ["strikt"]}, ValueError, "there is no promise 'strikt'; there are: strict, "),
@@ -254,3 +273,27 @@ def test_a_case_for_a_module_of_the_users_is_not_replayed_without_it():
     checker = Checker(Defaults(replay=Case()))
     text = sentence(lambda: checker.check(eager), ValueError)
     assert "made for a given build=" in text
+
+
+def test_features_of_checkpoints_apply_to_a_given_model_and_leave_it_as_it_is(checker):
+    made = []
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(3, 2)
+            self.head = nn.Linear(2, 3, bias=False)
+            self.head.weight = self.embedding.weight
+            self.norm = nn.BatchNorm1d(2)
+            self.conv = nn.Conv2d(2, 2, 2)
+            made.append(self)
+
+    report = checker.check(eager, build=Model, promises={"robust", "formats"})
+    of_files = {name for name, feature in FEATURES.items() if feature.of == "checkpoint"}
+    # Conjugates need complex tensors, and a tied name that is missing is a case of its own.
+    assert of_files - set(report.features) <= {"metadata-stripped"}
+    assert min(report.features.values()) >= 5
+    assert all(set(module.state_dict()) == set(made[0].state_dict()) for module in made)
+    first = made[0].state_dict()
+    assert torch.equal(first["norm.running_mean"], torch.zeros(2))  # the one that all look at
+    assert made[0].head.weight is made[0].embedding.weight

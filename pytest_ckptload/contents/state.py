@@ -129,7 +129,8 @@ class _Filler:
             self.index += 1
             if not self._met(held, tensor):
                 break
-        return _formed(spec, with_values(initial, tensor))
+        self.dense[slot.group] = with_values(initial, tensor)
+        return _formed(spec, self.dense[slot.group])
 
     def _met(self, initial: torch.Tensor, tensor: torch.Tensor) -> bool:
         if tensor.numel() == 0:
@@ -142,12 +143,6 @@ class _Filler:
         met = key in self.small
         self.small.add(key)
         return met
-
-
-def _copy(twin: torch.Tensor) -> torch.Tensor:
-    copy = twin.detach().clone()
-    is_parameter = isinstance(twin, nn.Parameter)
-    return nn.Parameter(copy, requires_grad=twin.requires_grad) if is_parameter else copy
 
 
 def _contiguous(tensor: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,8 @@ def check_names(argument: str, names: Any, known: Collection[str], *, least: int
 
 def check_build(build: Any) -> None:
     """Raises ``InvalidArgument`` where ``build()`` does not make a module."""
-    made = build() if callable(build) else build
-    if not isinstance(made, nn.Module) or made is build:
+    factory = callable(build) and not isinstance(build, nn.Module)
+    if not factory or not isinstance(build(), nn.Module):
         raise InvalidArgument(
             f"build={build!r}: expected a function without arguments that makes an nn.Module"
         )

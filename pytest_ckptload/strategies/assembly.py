@@ -47,18 +47,28 @@ class Wish:
 
 
 class Code:
-    """Chooses by one number: the remainder of each division by how many options there are.
+    """Chooses by a number below ``LIMIT``: the remainder of each division by how many options there
+    are.
 
-    So all choices of a feature are one draw, and go when it goes; 0 makes the first choice always.
+    So the choices of a feature are one draw, and go when it goes; 0 makes the first choice always.
+    Where a number does not hold enough of them, ``more`` gives another.
     """
 
-    LIMIT = 1 << 16
+    # Hypothesis draws numbers from wider ranges mostly from their lower end.
+    LIMIT = 1 << 8
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, more: Callable[[int], int]) -> None:
         self.number = number
+        self.room = self.LIMIT
+        self.more = more
 
     def __call__(self, options: Sequence[T], /) -> T:
-        self.number, index = divmod(self.number, len(options))
+        count = len(options)
+        if count > self.room:
+            self.room = max(self.LIMIT, count)
+            self.number = self.more(self.room)
+        self.room //= count
+        self.number, index = divmod(self.number, count)
         return options[index]
 
 

@@ -134,34 +134,32 @@ def _draw_case(
     always: tuple[str, ...] = (),
     structure: Structure | None = None,
 ) -> Case:
+    def code(number: int | None = None) -> Code:
+        first = draw(_CODES) if number is None else number
+        return Code(first, lambda below: draw(st.integers(0, below - 1)))
+
     some = selected(features, without, of_module=structure is None)
     fixed = selected(always, of_module=structure is None) if always else []
-    wishes = {feature.name: Wish(feature, Code(draw(_CODES))) for feature in fixed}
+    wishes = {feature.name: Wish(feature, code()) for feature in fixed}
     if some:
-        for index, code in draw(_several(len(some), _MOST_FEATURES)):
-            wishes.setdefault(some[index].name, Wish(some[index], Code(code)))
+        for index, number in draw(_several(len(some), _MOST_FEATURES)):
+            wishes.setdefault(some[index].name, Wish(some[index], code(number)))
     special = draw(_ONE_IN_THREE)
     on = [*wishes.values()]
     if structure is not None:
-        return assemble(on, structure, special=Code(draw(_CODES)) if special else None)
+        return assemble(on, structure, special=code() if special else None)
     leaves = [
-        _LEAVES[index].spec(Code(code))
-        for index, code in draw(_several(len(_LEAVES), _MOST_LEAVES))
+        _LEAVES[index].spec(code(number))
+        for index, number in draw(_several(len(_LEAVES), _MOST_LEAVES))
     ]
     container = _CONTAINERS[draw(_CONTAINER)] if len(leaves) > 1 else ""
-    return assemble(
-        on, leaves=leaves, container=container, special=Code(draw(_CODES)) if special else None
-    )
+    return assemble(on, leaves=leaves, container=container, special=code() if special else None)
 
 
 @functools.cache
 def _several(options: int, most: int) -> st.SearchStrategy[list[tuple[int, int]]]:
     """A few of so many options, and a code for what each leaves to choose."""
-    # One number for both: a third of the draws.
-    numbers = st.integers(0, options * Code.LIMIT - 1)
-    return st.lists(numbers, max_size=most).map(
-        lambda drawn: [divmod(n, Code.LIMIT) for n in drawn]
-    )
+    return st.lists(st.tuples(st.integers(0, options - 1), _CODES), max_size=most)
 
 
 def _draw_module(draw: st.DrawFn, features: tuple[str, ...]) -> ModuleSpec:
@@ -172,7 +170,7 @@ def _draw_module(draw: st.DrawFn, features: tuple[str, ...]) -> ModuleSpec:
 
 def _draw_module_of(draw: st.DrawFn, classes: tuple[str, ...]) -> ModuleSpec:
     name = classes[draw(st.integers(0, len(classes) - 1))]
-    return CATALOGUE[name].spec(Code(draw(_CODES)))
+    return CATALOGUE[name].spec(Code(draw(_CODES), lambda below: draw(st.integers(0, below - 1))))
 
 
 def _draw_checkpoint(draw: st.DrawFn, build: Build, features: tuple[str, ...]) -> CheckpointSpec:

@@ -14,7 +14,7 @@ from hypothesis.errors import InvalidArgument
 
 from pytest_ckptload.case import TensorSpec
 from pytest_ckptload.contents import FORMS, tensor_of, value_kinds
-from pytest_ckptload.dtypes import FILLED, known, named
+from pytest_ckptload.dtypes import FILLED, PACKED, known, named
 from pytest_ckptload.strategies.arguments import check_names
 
 __all__ = ["tensors"]
@@ -33,7 +33,8 @@ def tensors(
 ) -> st.SearchStrategy[torch.Tensor]:
     """Strategy for CPU tensors, with contents that a loader cannot guess.
 
-    ``dtypes`` are those to choose from, left out all that ``torch.save`` takes; ``shapes`` too, or
+    ``dtypes`` are those to choose from, left out all that ``torch.save`` takes and torch prints (a
+    float4 has to be asked for); ``shapes`` too, or
     a strategy for them, left out up to four dimensions of up to three. ``forms`` say how elements
     lie in memory (``"dense"``, ``"transposed"``, ``"gaps"``, ``"expanded"``, ``"conjugated"``, …;
     those that a tensor cannot have are not tried on it), ``values`` which kinds of value are put
@@ -44,7 +45,7 @@ def tensors(
     Raises ``InvalidArgument`` for an argument that is not what it must be.
     """
     if dtypes is None:
-        dtypes = [named(name) for name in known(FILLED)]
+        dtypes = [d for d in map(named, known(FILLED)) if d not in PACKED]
     savable = {named(name) for name in known(FILLED)}
     if not isinstance(dtypes, list | tuple) or not dtypes or not set(dtypes) <= savable:
         raise InvalidArgument(f"dtypes={dtypes!r}: expected a list of dtypes that torch.save takes")
