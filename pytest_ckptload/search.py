@@ -139,7 +139,7 @@ def search(
         if outcome.cut:
             break
     if smallest:
-        outcome.failure, *outcome.others = smallest.values()
+        outcome.failure, *outcome.others = sorted(smallest.values(), key=lambda f: _size(f.case))
     elif random is not None:
         _explore(failing, random, budget, outcome)
     return outcome

@@ -295,7 +295,7 @@ LOADER_FAULTS = [f for f in FAULTS if not (f.training or f.code in DEADLY or f.c
 
 def shown_by(fault: Fault) -> Expected:
     """The first of the covering cases that shows the fault."""
-    found = (Expected(fault.code, fault.broken, case) for case in covering())
+    found = (Expected(fault.code, fault.broken, case) for case in covering(without=fault.beyond))
     return next(expected for expected in found if expected.findings())
 
 

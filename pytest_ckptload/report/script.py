@@ -110,7 +110,8 @@ class _Script:
         # A user's own factory may well be called build.
         self.build = "build" if build is None or loader_name(build) != "build" else "fresh"
         reserved = _RESERVED - {"build"} | {self.build}
-        self.quoter = Quoter(reserved, _OWN_IMPORTS.values(), _INSTEAD)
+        instead = {} if case.checkpoint.payload else _INSTEAD
+        self.quoter = Quoter(reserved, _OWN_IMPORTS.values(), instead)
 
     def text(self) -> str:
         """The whole program."""

@@ -8,18 +8,21 @@ from pytest_ckptload.zoo.structure import Slot
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    def saved(slot: Slot) -> TensorSpec:
-        real = slot.dtype.is_floating_point or slot.dtype.is_complex
-        return TensorSpec(requires_grad=choose((False, True)) if real else False)
+    free = plan.free()
+    kind = choose(("parameter", "buffer"))
+    slots = [slot for slot in free if slot.kind == kind] or free
 
-    return plan.give_entry(choose, plan.free(), saved)
+    def saved(slot: Slot) -> TensorSpec:
+        if not slot.trainable:
+            return TensorSpec(requires_grad=False)
+        # That which is not the module's first.
+        return TensorSpec(requires_grad=choose((slot.kind == "buffer", slot.kind != "buffer")))
+
+    return plan.give_entry(choose, slots, saved)
 
 
 def _base(plan: Plan, choose: Choose) -> None:
-    if choose(("parameter", "buffer")) == "parameter":
-        plan.add("Linear", in_features=1, out_features=1)
-    else:
-        plan.add("Table", size=2, dtype="float32")
+    plan.add("Table", size=2, dtype="float32")
 
 
 FEATURE = Feature(
