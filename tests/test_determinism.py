@@ -72,6 +72,7 @@ def verdicts(pytester):
             "-p",
             "no:benchmark",
             "--ckptload-seed=7",
+            "--ckptload-max-examples=40",
             "-rA",
             "--ckptload-isolation=worker",
             *arguments,

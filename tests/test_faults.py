@@ -16,7 +16,11 @@ WITHOUT_FAULT = {"CKPT205"}
 def run(fault, loader, without=(), **defaults):
     promises = () if fault.training else fault.promises
     limits = {"timeout": 5, "memory": 500_000_000}
-    checker = Checker(Defaults(promises=promises, max_examples=20, seed=0, **limits, **defaults))
+    # Destroying a file takes two forks an example.
+    features = ("tied", "scalar", "buffer-computed") if "detached" in promises else None
+    checker = Checker(
+        Defaults(features, promises=promises, max_examples=20, seed=0, **limits, **defaults)
+    )
     return (checker.check_resume if fault.training else checker.check)(loader, without=without)
 
 

@@ -434,7 +434,7 @@ def test_what_was_asked_for_decides_between_file_and_module() -> None:
 
 def test_a_tied_name_has_its_own_value_or_is_tied() -> None:
     case = Case(with_feature("tied").module, CheckpointSpec(ties="differ"))
-    finding = Finding("CKPT101", "bits-differ", "0.weight", "evidence", "", "", ("0.weight",))
+    finding = Finding("CKPT101", "bits-differ", "weight", "evidence", "", "", ("weight",))
     for right in (eager, mmap_meta_assign):
         run_here(script(case, [finding], right))
     with pytest.raises(AssertionError):
@@ -450,7 +450,7 @@ def test_scripts_are_short_and_whole(texts: dict[str, str], covered: dict[str, A
         if key in covered:
             # A file that is given as bytes is no reading.
             lines = [line for line in text.splitlines() if not line.startswith('    "')]
-            assert len(lines) <= 80, text
+            assert len(lines) <= (80 if len(covered[key][0].features) < 2 else 90), text
             assert max(map(len, text.splitlines())) <= 100, text
 
 
@@ -909,7 +909,8 @@ def test_what_does_not_run_alone_is_imported(shop: Any, name: str) -> None:
 def test_names_that_stand_for_two_things_are_not_mixed_up(shop: Any) -> None:
     assert "def tie(build, path, device)" in quoted(shop.tie)
     # With a tied case the zoo's own tie is in the script.
-    text = script(with_feature("tied"), [], shop.tie)
+    tied = next(c for c in covering(features=["tied"]) if c.module and c.module.edits)
+    text = script(tied, [], shop.tie)
     assert "def tie(module" in text
     assert "def your_loader" in text
     assert "def your_loader" in script(plain(), [], shop.state)

@@ -153,8 +153,8 @@ def returns_the_state_dict(build: Build, path: Path, device: torch.device) -> An
     return eager(build, path, device).state_dict()
 
 
-# Slices of a map for each name come apart from one another.
-_TORN = ("view-parameter",)
+# Slices of a map for each name of the module come apart from one another, and know no older names.
+_TORN = ("view-parameter", "old-version", "load-hooks", "parametrized")
 
 ENDING_FAULTS = (
     Fault("CKPT701", maps_shared, maps_privately, ("pytorch/rl#3966",), beyond=_TORN),

@@ -40,7 +40,7 @@ def assigned(build: Build, path: Path, device: torch.device, change: Change) -> 
     done: set[int] = set()
     with torch.no_grad():
         for name, tensor in module.state_dict(keep_vars=True).items():
-            if id(tensor) not in done:
+            if isinstance(tensor, torch.Tensor) and id(tensor) not in done:
                 done.add(id(tensor))
                 tensor.copy_(change(name, tensor.detach().clone()))
     return module

@@ -11,13 +11,14 @@ from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 class Scalar(nn.Module):
     """A number that is a parameter."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones((), dtype=dtype))
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    plan.add("Scalar", dtype=choose(("float32", "bfloat16", "float64")))
+    dtype = choose(("float32", "bfloat16", "float64"))
+    plan.add("Scalar", **({} if dtype == "float32" else {"dtype": dtype}))
 
 
 FEATURE = Feature(
