@@ -24,7 +24,8 @@ _META = (*_ASSIGN, "mmap_meta_swap", *_RESUME)
 class Divergence:
     """One rule that recipes of torch's break on cases with one feature, or with certain classes.
 
-    ``since`` and ``until`` bound the torch releases, the latter not included.
+    ``beside`` is a second feature, where it takes both. ``since`` and ``until`` bound the torch
+    releases, the latter not included.
     """
 
     code: str
@@ -33,12 +34,13 @@ class Divergence:
     issue: str
     reason: str
     classes: frozenset[str] = frozenset()
+    beside: str | None = None
     since: str = "2.1"
     until: str | None = None
 
     def covers(self, finding: Finding, case: Case) -> bool:
         """Whether this is what the line speaks of."""
-        if finding.code != self.code:
+        if finding.code != self.code or self.beside not in (None, *case.features):
             return False
         return self.feature in case.features or bool(self.classes & case.classes())
 
@@ -217,6 +219,14 @@ DIVERGENCES = (
         _MAPPED,
         "pytorch/pytorch#102549",
         "mapping takes the bytes of a compressed record for those of its tensor",
+    ),
+    Divergence(
+        "CKPT801",
+        "deflated",
+        _MAPPED,
+        "pytorch/pytorch#102549",
+        "the indices of a sparse tensor are compressed bytes, which lead out of its memory",
+        beside="sparse-buffer",
     ),
     Divergence(
         "CKPT805",

@@ -61,6 +61,8 @@ class Group:
 
     def meets(self, line: Divergence) -> bool:
         """Whether the fixed cases of this group are sure to meet a known divergence."""
+        if line.beside is not None:
+            return False
         if self.name == PLAIN:
             return line.feature is None
         return line.feature is not None and line.feature == self.feature
