@@ -31,6 +31,7 @@ from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.runs import Allow, Defaults, Report, Runner, Target
 from pytest_ckptload.strategies import resume_cases, resume_covering
+from pytest_ckptload.training import prepare
 from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import FEATURES
 
@@ -180,6 +181,7 @@ class Checker:
             TypeError, ValueError: An argument is not what it must be.
         """
         check_loader(resume, "build, make_optimizer, path, device")
+        prepare()
         optimizers = make_optimizer is None
         chosen, left_out = self._features(features, without, build is None, optimizers)
         subject = None if build is None else user_subject(build)

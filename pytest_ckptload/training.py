@@ -139,14 +139,16 @@ def _alike(tensor: torch.Tensor, twin: torch.Tensor) -> bool:
 
 
 def _step(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> str | None:
-    """Step the tensors and their twins with the same gradients; what stepping the former raised."""
-    for index, (tensor, twin) in enumerate(pairs.values()):
-        gradient = fill(tuple(tensor.shape), tensor.dtype, 500 + index).to(tensor.device)
-        tensor.grad, twin.grad = gradient, gradient.clone()
-    tensors, twins = zip(*pairs.values(), strict=True)
-    torch.optim.SGD(twins, lr=0.5, foreach=False).step()
+    """Step the tensors and their twins with the same gradients; what stepping the former raised.
+
+    As ``torch.optim.SGD`` does it: making one has torch import Dynamo, which takes two seconds.
+    """
+    filled = (fill(tuple(t.shape), t.dtype, 500 + i) for i, (t, _) in enumerate(pairs.values()))
     try:
-        torch.optim.SGD(tensors, lr=0.5, foreach=False).step()
+        with torch.no_grad():
+            for (tensor, twin), gradient in zip(pairs.values(), filled, strict=True):
+                twin.add_(gradient.to(twin.device), alpha=-0.5)
+                tensor.add_(gradient.to(tensor.device), alpha=-0.5)
     except Exception as error:
         return described(error)
     return None

@@ -22,7 +22,6 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Verdict
 from pytest_ckptload.progress import Board, resident
 from pytest_ckptload.rules import Ending
-from pytest_ckptload.training import prepare
 from pytest_ckptload.worker import coverage, outlet
 from pytest_ckptload.worker.child import serve
 from pytest_ckptload.worker.limits import Limits
@@ -61,7 +60,6 @@ class Process:
     """A worker process, forked on the spot, which tells on ``board`` what it does."""
 
     def __init__(self, work: Callable[[Case], Verdict], limits: Limits, board: Board) -> None:
-        prepare()
         _import_what_workers_did()
         self._limits = limits
         self._memory = limits.bytes()
