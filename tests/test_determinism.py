@@ -53,12 +53,10 @@ SOURCE = """
 """
 WITHOUT_DEATH = ("-k", "not dies")
 WAYS = {
-    "again": (),
     "in parallel": ("-n2",),
     "without xdist": ("-p", "no:xdist"),
     "step by step": ("--stepwise", "--stepwise-skip"),
     "what failed last": ("--lf",),
-    "alone": ("-k", "loses or stale"),
 }
 
 
@@ -99,7 +97,6 @@ def test_the_same_seed_gives_the_same_verdict(verdicts):
         assert now_passed <= passed, way
         for name, lines in now.items():
             assert lines == found[name], f"{name} {way}"
-    assert len(verdicts("-n2")[1]) == 5
 
 
 def test_the_worker_does_not_change_the_verdict(verdicts):
