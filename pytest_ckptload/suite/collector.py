@@ -20,7 +20,7 @@ from pytest_ckptload.inputs import check_loader, check_names, given_case, import
 from pytest_ckptload.loader import Loader, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
-from pytest_ckptload.suite.plan import SuiteTest, groups, resume_groups, subjects
+from pytest_ckptload.suite.plan import Subject, SuiteTest, groups, resume_groups, subjects
 from pytest_ckptload.worker import in_worker, process
 from pytest_ckptload.zoo import FEATURES
 
@@ -109,12 +109,19 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
                 checkpoint=settings.checkpoint,
                 replay=settings.replay is not None,
                 features=settings.features,
-                without=settings.without,
+                without=(*settings.without, *_unjudged(subject, settings)),
             )
         )
         for group in fitting:
             for device in where:
                 yield SuiteTest(subject, group, device)
+
+
+def _unjudged(subject: Subject, settings: Settings) -> Iterator[str]:
+    """The features that a loader which promises nothing is not asked for, unless they are named."""
+    promised = subject.demands.get("promises", ())
+    if settings.features is None:
+        yield from (n for n, f in FEATURES.items() if f.promise and f.promise not in promised)
 
 
 def _loaders(config: pytest.Config, settings: Settings) -> tuple[dict[str, Loader], bool]:
