@@ -15,5 +15,6 @@ import pytest_ckptload.conversion
 import pytest_ckptload.suite  # noqa: F401
 
 torch.empty(1, device="meta").normal_()
+torch.compile(torch.nn.Identity(), backend="eager")
 
 pytest_plugins = ["pytester"]

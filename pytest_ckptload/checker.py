@@ -6,8 +6,8 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case, CheckpointSpec
+from pytest_ckptload.case import Case
 from pytest_ckptload.contents import dtypes_in, state_of, write
-from pytest_ckptload.damage import Marks, damaged, describe, watched
+from pytest_ckptload.damage import Marks, damaged, watched
+from pytest_ckptload.expected import (
+    details,
+    filled_through_ties,
+    is_wrapped,
+    refusable,
+    with_fitting_shapes,
+)
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.given import broken_record, state_in, verified
 from pytest_ckptload.lifetime import after_changing, after_deleting
@@ -29,12 +36,11 @@ from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
 from pytest_ckptload.rules import Attempt, Comparison, FileFacts, judge
-from pytest_ckptload.rules.facts import Reference, same_entry
+from pytest_ckptload.rules.facts import Reference, as_built
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
 from pytest_ckptload.training import train
 from pytest_ckptload.zoo.from_state import module_like
-from pytest_ckptload.zoo.structure import Structure
 
 if TYPE_CHECKING:
     from pytest_ckptload.written import WrittenCase
@@ -172,31 +178,34 @@ class _Examination:
     refused: str | None = None
 
     def run(self) -> Verdict:
+        case, structure = self.sample.case, self.subject.structure
         with quiet():
             expect, reference = self._refer()
         written = self.sample.bytes(verified=True)
         with self._watched() as marks:
             loaded, error = self._load()
             if expect == "wrapped":
-                expect = self._unwrapped(loaded, reference)
+                expect = "mismatch" if self._ignored(loaded) else "load"
             ending = Attempt(
                 expect,
                 self.demands.promises,
                 error,
                 None if error or isinstance(loaded, nn.Module) else _described(loaded),
-                _details(self.sample.case),
-                _refusable(self.sample, self.subject.structure, self.demands.dtype),
+                details(case),
+                refusable(case, self.sample.values, structure, self.demands.dtype),
                 None if marks is None else marks.executed(),
                 () if marks is None else tuple(map(str, marks.climbed())),
             )
-        if expect == "mismatch" and self._may_be_accepted():
+        if filled_through_ties(case.checkpoint, structure):
             ending.promises -= {"strict"}
         self.findings += judge(ending)
         after = self.sample.bytes()
         trained = after
         if reference is not None and isinstance(loaded, nn.Module):
-            values = {} if expect == "mismatch" and self._wrapped else self.sample.values
-            if self.sample.case.checkpoint.damage is not None and after is not None:
+            values = self.sample.values
+            if expect == "mismatch" and is_wrapped(case.checkpoint):
+                values = {}
+            elif case.checkpoint.damage is not None and after is not None:
                 # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
                 values = state_dict_in(_read(self.sample.path))
             lenient = expect == "mismatch" or self.demands.reference is not None
@@ -237,70 +246,55 @@ class _Examination:
         """What is to be expected of the load, and the eager module where there is one."""
         if self.reference_module is not None:
             return "load", self.reference_module.to(self.device)
-        module, error = self._attempt_eager(self.sample.path, strict=True)
+        checkpoint, path = self.sample.case.checkpoint, self.sample.path
+        wrapped = is_wrapped(checkpoint)
+        module, error = self._attempt_eager(path, strict=True)
         if module is not None:
-            return "wrapped" if self._wrapped else "load", module
-        checkpoint = self.sample.case.checkpoint
+            return "wrapped" if wrapped else "load", module
         if checkpoint.damage is not None:
             return "damage", None
-        path = self._plain() if self._wrapped else self.sample.path
-        if self._wrapped:
-            module, error = self._attempt_eager(path, strict=True)
-            if module is not None:
-                return "wrapped", module
-        if checkpoint.missing or checkpoint.extra:
-            module, error = self._attempt_eager(path, strict=False)
-            if module is not None:
-                return "mismatch", module
-        if _other_shapes(checkpoint, self.subject.structure):
-            module, error = self._attempt_eager(self._fitting(), strict=True)
-            if module is not None:
-                return "shapes", None
+        with ExitStack() as stack:
+            if wrapped:
+                path = stack.enter_context(self._beside(self.sample.values))
+                module, error = self._attempt_eager(path, strict=True)
+                if module is not None:
+                    return "wrapped", module
+            if checkpoint.missing or checkpoint.extra:
+                module, error = self._attempt_eager(path, strict=False)
+                if module is not None:
+                    return "mismatch", module
+            fitting = with_fitting_shapes(checkpoint, self.subject.structure)
+            if fitting is not None:
+                state = state_of(self.subject.fresh, self.subject.structure, fitting)
+                path = stack.enter_context(self._beside(state))
+                module, error = self._attempt_eager(path, strict=True)
+                if module is not None:
+                    return "shapes", None
         assert error is not None
         self.refused = described(error)
         return "refusal", None
 
-    @property
-    def _wrapped(self) -> bool:
-        """Whether the file holds the state dict under other names, or beside other things."""
-        return bool(self.sample.case.checkpoint.prefix or self.sample.case.checkpoint.payload)
+    @contextmanager
+    def _beside(self, state: Mapping[str, Any]) -> Iterator[Path]:
+        """Another file, for the reference alone: it is gone before the loader runs."""
+        path = self.sample.path.with_name("reference.pt")
+        write(state, path)
+        try:
+            yield path
+        finally:
+            path.unlink()
 
-    def _plain(self) -> Path:
-        """The same state dict, alone and under its own names, in a file for the reference only."""
-        path = self.sample.path.with_name("unwrapped.pt")
-        write(self.sample.values, path)
-        return path
-
-    def _fitting(self) -> Path:
-        """The file as it would be with the module's own shapes, for the reference only."""
-        checkpoint = self.sample.case.checkpoint
-        shaped = {slot.name for slot in self.subject.structure.saved if slot.kind != "lazy"}
-        tensors = {
-            name: replace(spec, shape=None) if name in shaped else spec
-            for name, spec in checkpoint.tensors.items()
-        }
-        fitting = replace(checkpoint, tensors=tensors, missing=(), extra={})
-        path = self.sample.path.with_name("fitting.pt")
-        write(state_of(self.subject.fresh, self.subject.structure, fitting), path)
-        return path
-
-    def _unwrapped(self, loaded: Any, reference: nn.Module | None) -> str:
-        """Whether a loader that accepted a wrapped file found what is in it, ``"load"``, or took
-        it for one that holds nothing of the module, ``"mismatch"``.
+    def _ignored(self, loaded: Any) -> bool:
+        """Whether a loader that accepted a wrapped file took nothing of it: the module is as
+        construction leaves it.
         """
-        assert reference is not None
         if not isinstance(loaded, nn.Module):
-            return "load"
-        values = self.sample.values
-        held = Comparison(
-            observe(loaded), reference_of(reference, values, self.subject, self.demands)
+            return False
+        initial = self.subject.initial.places
+        places = observe(loaded).places
+        return places.keys() == initial.keys() and all(
+            as_built(place, initial[name]) for name, place in places.items()
         )
-        if held.on_meta:
-            return "load"  # which names it found there cannot be told any more
-        right = (p for p, _ in held.shared if p.name in values and p.name not in held.wrong)
-        # Two values are soon the same by chance.
-        telling = any(p.tensor.numel() and p.tensor.dtype != torch.bool for p in right)
-        return "load" if telling else "mismatch"
 
     def _attempt_eager(
         self, path: Path, *, strict: bool
@@ -324,18 +318,6 @@ class _Examination:
             lambda: self.loader(self.subject.build, self.sample.path, self.device),
             fill=self.subject.fillable,
         )
-
-    def _may_be_accepted(self) -> bool:
-        """Whether a strict loader may accept the file: each missing name is tied to one that it
-        holds, and no name is too many.
-        """
-        checkpoint = self.sample.case.checkpoint
-        if self._wrapped:
-            # Mapped from a compressed record no value is right: nothing tells what was looked at.
-            return checkpoint.format == "deflated"
-        held = {s.group for s in self.subject.structure.saved if s.name not in checkpoint.missing}
-        groups = {s.group for s in self.subject.structure.saved if s.name in checkpoint.missing}
-        return not checkpoint.extra and groups <= held
 
 
 def reference_of(
@@ -375,61 +357,3 @@ def _described(returned: object) -> str:
     if returned is None:
         return "None; if it cannot do this device, name those it can with `devices=`"
     return f"a {type(returned).__module__}.{type(returned).__qualname__}"
-
-
-def _details(case: Case) -> str:
-    checkpoint = case.checkpoint
-    if checkpoint.damage is not None:
-        return describe(checkpoint.damage)
-    parts = []
-    if checkpoint.prefix:
-        parts.append(f"{checkpoint.prefix!r} before every name")
-    if checkpoint.payload:
-        parts.append(f"the state dict under {checkpoint.payload!r}")
-    for name, spec in checkpoint.tensors.items():
-        if spec.shape is not None:
-            parts.append(f"{name} of shape {spec.shape}")
-    if checkpoint.missing:
-        parts.append(f"{', '.join(checkpoint.missing)} missing")
-    if checkpoint.extra:
-        parts.append(f"{', '.join(checkpoint.extra)} too many")
-    return " and ".join(parts)
-
-
-def _other_shapes(checkpoint: CheckpointSpec, structure: Structure) -> bool:
-    shapes = {slot.name: slot.shape for slot in structure.saved if slot.kind != "lazy"}
-    return any(
-        spec.shape not in (None, shapes[name])
-        for name, spec in checkpoint.tensors.items()
-        if name in shapes
-    )
-
-
-def _refusable(sample: _Sample, structure: Structure, dtype: torch.dtype | None) -> str | None:
-    """Why refusing is right although the eager recipe loads.
-
-    That is damage, a conversion that torch itself refuses or that takes a part of each number away,
-    or tied names with different values in the file.
-    """
-    values = sample.values
-    if sample.case.checkpoint.damage is not None:
-        return "the file is damaged"
-    if sample.case.checkpoint.prefix or sample.case.checkpoint.payload:
-        return "the file holds the state dict under other names, or beside other things"
-    for slot in structure.saved:
-        value = values.get(slot.name)
-        if isinstance(value, torch.Tensor) and _family(value.dtype) != _family(slot.dtype):
-            return f"{slot.name} is {value.dtype} in the file and {slot.dtype} in the module"
-        if dtype is not None and slot.dtype.is_complex and not dtype.is_complex:
-            return f"{slot.name} is complex, and dtype={dtype} has no imaginary part"
-    for group in structure.ties():
-        held = [values[name] for name in group if name in values]
-        if any(not same_entry(held[0], other) for other in held[1:]):
-            return f"{' and '.join(group)} are one tensor in the module and differ in the file"
-    return None
-
-
-def _family(dtype: torch.dtype) -> str:
-    if dtype.is_complex:
-        return "complex"
-    return "floating" if dtype.is_floating_point else "integer"

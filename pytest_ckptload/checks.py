@@ -6,7 +6,9 @@ about what people ask for: arguments are checked here, and settled.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +69,13 @@ class Checker:
     def tried(self) -> Tried:
         """What was in the cases of all checks so far."""
         return self._runner.tried
+
+    def at_random(self) -> Checker:
+        """The same for random cases alone: for who has gone through the fixed ones."""
+        other = copy.copy(self)
+        other._runner = copy.copy(self._runner)
+        other._runner.defaults = replace(self.defaults, covering=False)
+        return other
 
     def check(
         self,
@@ -262,7 +271,7 @@ def _not_promised(promises: Collection[str], asked: Sequence[str] | None) -> tup
             if asked is not None and name in asked:
                 raise ValueError(
                     f"feature {name!r} is judged with the promise {feature.promise!r} alone: add "
-                    f"promises={{{feature.promise!r}}}"
+                    f"promises={{{feature.promise!r}}}, or --ckptload-promises={feature.promise}"
                 )
     return tuple(unjudged)
 

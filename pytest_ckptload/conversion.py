@@ -128,7 +128,11 @@ def _strategy(defaults: Defaults, names: Sequence[str]) -> st.SearchStrategy[Cas
         for feature in selected(defaults.features, defaults.without)
         if feature.ordinary(defaults.promises) and (feature.of == "module" or not only_modules)
     ]
-    return cases(features=features)
+    return cases(features=features if _narrowed(defaults) or only_modules else None)
+
+
+def _narrowed(defaults: Defaults) -> bool:
+    return defaults.features is not None or bool(defaults.without or defaults.promises)
 
 
 def _own_settings(function: Callable[..., Any]) -> tuple[settings, settings]:

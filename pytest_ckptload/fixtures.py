@@ -158,7 +158,7 @@ def _defaults(item: pytest.Item) -> Defaults:
     return Defaults(
         features=settings.features or marked.get("features"),
         without=settings.without or marked.get("without", ()),
-        promises=marked.get("promises", ()),
+        promises=settings.promises or marked.get("promises", ()),
         allow=marked.get("allow", {}),
         devices=settings.devices or marked.get("devices", ()),
         max_examples=_first(settings.max_examples, marked.get("max_examples")),

@@ -29,6 +29,7 @@ class Settings(NamedTuple):  # made in a tenth of the time of a dataclass, in ev
     replay: str | None = None
     features: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     max_examples: int | None = None
     seed: int | None = None
@@ -47,6 +48,8 @@ _LISTS = {
     "model": "Check with this module factory, `package.module:factory`. Repeatable.",
     "features": "Generate these features only, separated by commas.",
     "without": "Generate all features but these, separated by commas.",
+    "promises": "Hold loaders to these promises (`strict`, `robust`, `formats`, `detached`), "
+    "separated by commas.",
     "devices": "Check on these devices (`all`, `cpu`, `cuda:1`), separated by commas.",
 }
 _VALUES = {
@@ -125,6 +128,7 @@ def settings_from(config: pytest.Config) -> Settings:
         replay=replay,
         features=features or None,
         without=without,
+        promises=get.names("promises"),
         devices=get.names("devices"),
         max_examples=get.number("max-examples", least=1),
         seed=get.number("seed", least=0),

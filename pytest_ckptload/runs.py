@@ -50,6 +50,7 @@ class Defaults:
     isolation: str = "auto"
     timeout: float | None = None
     memory: int | None = None
+    covering: bool = True
 
 
 @dataclass
@@ -171,7 +172,7 @@ class Runner:
                 "without": target.without,
                 "structure": structure,
             }
-            fixed = list(target.covering(**chosen))
+            fixed = list(target.covering(**chosen)) if self.defaults.covering else []
             random = target.random(**chosen) if budget.max_examples != 0 else None
         strict = self.defaults.strict
         with self._isolated(target, device) as examine:

@@ -125,6 +125,16 @@ def search(
             deadly[_text(case)] = tuple(kept)
         return tuple(kept)
 
+    _cover(failing, covering, outcome)
+    if outcome.failure is None and random is not None:
+        _explore(failing, random, budget, outcome)
+    return outcome
+
+
+def _cover(
+    failing: Callable[[Case], tuple[Finding, ...]], covering: Iterable[Case], outcome: Outcome
+) -> None:
+    """Go through all fixed cases: for each rule that is broken the smallest, smallest first."""
     smallest: dict[str, Found] = {}
     in_a_row = 0
     for case in covering:
@@ -140,9 +150,6 @@ def search(
             break
     if smallest:
         outcome.failure, *outcome.others = sorted(smallest.values(), key=lambda f: _size(f.case))
-    elif random is not None:
-        _explore(failing, random, budget, outcome)
-    return outcome
 
 
 def _text(case: Case) -> str:

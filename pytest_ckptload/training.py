@@ -143,12 +143,12 @@ def _step(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> str | None:
 
     As ``torch.optim.SGD`` does it: making one has torch import Dynamo, which takes two seconds.
     """
-    filled = (fill(tuple(t.shape), t.dtype, 500 + i) for i, (t, _) in enumerate(pairs.values()))
-    try:
-        with torch.no_grad():
-            for (tensor, twin), gradient in zip(pairs.values(), filled, strict=True):
-                twin.add_(gradient.to(twin.device), alpha=-0.5)
-                tensor.add_(gradient.to(tensor.device), alpha=-0.5)
-    except Exception as error:
-        return described(error)
+    with torch.no_grad():
+        for index, (tensor, twin) in enumerate(pairs.values()):
+            gradient = fill(tuple(tensor.shape), tensor.dtype, 500 + index).to(tensor.device)
+            twin.add_(gradient, alpha=-0.5)
+            try:
+                tensor.add_(gradient, alpha=-0.5)
+            except Exception as error:
+                return described(error)
     return None

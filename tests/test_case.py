@@ -76,8 +76,9 @@ def test_defaults_are_left_out():
     ("text", "message"),
     [
         ("nonsense", "Expecting value"),
-        ('{"modul": {}}', "unknown keys ['modul']; a case has"),
-        ('{"module": {"kwargs": {}}}', "not a case: KeyError('factory')"),
+        ('{"modul": {}}', "unknown keys ['modul']; a Case has module, checkpoint,"),
+        ('{"module": {"kwargs": {}}}', "required positional argument: 'factory'"),
+        ('{"checkpoint": {"tensor": {}}}', "unknown keys ['tensor']; a CheckpointSpec has tensors"),
         ("[]", "not a case"),
         ('{"checkpoint": 3}', "not a case"),
     ],

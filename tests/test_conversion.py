@@ -310,7 +310,7 @@ def test_a_feature_that_is_none_is_one_clear_error(run):
         errors=1,
     )
     ran.result.stdout.fnmatch_lines(
-        ["*ERROR at setup of test_it*", "there is no feature 'tide'; *"]
+        ["*ERROR at setup of test_it*", "features: there is no 'tide'; *"]
     )
     assert "Traceback" not in ran.text
     assert "conversion.py" not in ran.text
@@ -862,14 +862,15 @@ def test_asking_for_it_by_name_is_an_error(run):
 
 
 def test_who_suppresses_the_health_check_may_have_function_scoped_fixtures(run):
-    run(
+    ran = run(
         """
         @settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
         def test_it(ckptload_case, tmp_path):
-            pass
+            assert tmp_path.is_dir() and ckptload_case.path.is_file()
         """,
         passed=1,
     )
+    assert "health check" not in ran.text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from textwrap import wrap
 
 from torch import nn
 
-from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
+from pytest_ckptload.dtypes import FILLED, known
 from pytest_ckptload.tried import Tried, pair
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
@@ -43,7 +43,7 @@ def coverage_lines(tried: Tried) -> Iterator[str]:
     of_torch = Counter({n: count for n, count in tried.classes.items() if hasattr(nn, n)})
     yield from _counts("classes of torch.nn", of_torch, CATALOGUE)
     yield from _counts("classes and edits of features", tried.classes - of_torch, ())
-    yield from _counts("dtypes", tried.dtypes, known((*ORDINARY, *LOW_PRECISION, *COMPLEX, *RARE)))
+    yield from _counts("dtypes", tried.dtypes, known(FILLED))
     yield from _counts("optimizers", tried.optimizers, OPTIMIZERS)
     yield from _pairs(tried.pairs)
 

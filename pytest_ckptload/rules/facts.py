@@ -16,7 +16,16 @@ import torch
 from pytest_ckptload.observe import Observation, Place
 from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan
 
-__all__ = ["Attempt", "Comparison", "FileFacts", "Lifetime", "Reference", "Training", "same_entry"]
+__all__ = [
+    "Attempt",
+    "Comparison",
+    "FileFacts",
+    "Lifetime",
+    "Reference",
+    "Training",
+    "as_built",
+    "same_entry",
+]
 
 
 @dataclass
@@ -275,6 +284,15 @@ def same_entry(left: torch.Tensor, right: torch.Tensor) -> bool:
     if left is right:
         return True
     return left.dtype == right.dtype and left.shape == right.shape and same_bits(left, right)
+
+
+def as_built(place: Place, built: Place) -> bool:
+    """Whether a loaded tensor is as construction gave it, cast to its own dtype at most."""
+    if place.kind != built.kind or place.tensor.shape != built.tensor.shape:
+        return False
+    if place.tensor.is_meta or built.tensor.is_meta:
+        return place.tensor.is_meta and built.tensor.is_meta
+    return _same_in_dtype(built.tensor, place.tensor)
 
 
 def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hypothesis.errors import InvalidArgument
-
 from pytest_ckptload.case import Case, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
+from pytest_ckptload.strategies.arguments import check_names
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan, first
 from pytest_ckptload.zoo.structure import Structure, structure_of
@@ -30,9 +29,8 @@ def selected(
 
     Raises ``InvalidArgument`` for a name that is none.
     """
-    for name in (*(features or ()), *without):
-        if name not in FEATURES:
-            raise InvalidArgument(f"there is no feature {name!r}; there are: {', '.join(FEATURES)}")
+    check_names("features", features or (), FEATURES)
+    check_names("without", without, FEATURES)
     names = FEATURES if features is None else features
     chosen = [FEATURES[name] for name in FEATURES if name in names and name not in without]
     return [f for f in chosen if f.of == "checkpoint" or (of_module and f.of == "module")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -19,10 +19,14 @@ from pytest_ckptload.strategies.arguments import check_build, check_names
 from pytest_ckptload.strategies.assembly import Code, Wish, assemble, selected
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
+from pytest_ckptload.zoo.feature import Choose
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
 __all__ = ["cases", "checkpoints", "modules", "random_cases", "state_dicts"]
 
+T = TypeVar("T")
+
+_OF_CASES = ("module", "checkpoint")
 _MOST_FEATURES = 5
 _MOST_LEAVES = 3
 _LEAVES = tuple(entry for entry in CATALOGUE.values() if not entry.slow)
@@ -48,10 +52,11 @@ def cases(
 
     Raises ``InvalidArgument`` for a name that is none.
     """
-    wanted = _named(features, "module", "checkpoint")
     check_names("without", without, FEATURES)
     check_names("always", always, FEATURES)
-    return _case(wanted, tuple(without), tuple(always))
+    chosen = {"without": tuple(without), "always": tuple(always)}
+    named: dict[str, Any] = {name: names for name, names in chosen.items() if names}
+    return _case(**_named(features, *_OF_CASES), **named)
 
 
 def modules(
@@ -66,7 +71,7 @@ def modules(
     Raises ``InvalidArgument`` for a name that is none.
     """
     if classes is None:
-        return _module(_named(features, "module"))
+        return _module(**_named(features, "module"))
     check_names("classes", classes, CATALOGUE, least=1)
     return _module_of(tuple(classes))
 
@@ -83,7 +88,7 @@ def checkpoints(
     Raises ``InvalidArgument`` for a name that is none, or a ``build`` that makes no module.
     """
     check_build(build)
-    return _checkpoint(build, _named(features, "checkpoint"))
+    return _checkpoint(build=build, **_named(features, "checkpoint"))
 
 
 def state_dicts(
@@ -98,8 +103,8 @@ def state_dicts(
     """
     if build is not None:
         check_build(build)
-        return _state_dict_of(build, _named(features, "checkpoint"))
-    return _state_dict(_named(features, "module", "checkpoint"))
+        return _state_dict_of(build=build, **_named(features, "checkpoint"))
+    return _state_dict(**_named(features, *_OF_CASES))
 
 
 def random_cases(
@@ -113,47 +118,62 @@ def random_cases(
 
     With a ``structure`` the cases are checkpoints for that module, and have none of their own.
     """
-    for names in (features or (), without, always):
-        check_names("features", names, FEATURES)
-    given = None if features is None else tuple(features)
+    check_names("features", features or (), FEATURES)
+    given = tuple(FEATURES if features is None else features)
     return _case(given, tuple(without), tuple(always), structure)
 
 
-def _named(features: Sequence[str] | None, *of: str) -> tuple[str, ...]:
+def _named(features: Sequence[str] | None, *of: str) -> dict[str, Any]:
+    """The features as an argument, where they were given: what is left out is not printed."""
     if features is None:
-        return tuple(n for n, f in FEATURES.items() if f.of in of and f.ordinary())
-    fitting = {name: f for name, f in FEATURES.items() if f.of in of}
-    check_names("features", features, fitting)
-    return tuple(features)
+        return {}
+    check_names("features", features, {name: f for name, f in FEATURES.items() if f.of in of})
+    return {"features": tuple(features)}
+
+
+def _ordinary(*of: str) -> tuple[str, ...]:
+    return tuple(name for name, f in FEATURES.items() if f.of in of and f.ordinary())
 
 
 def _draw_case(
     draw: st.DrawFn,
-    features: tuple[str, ...] | None,
+    features: tuple[str, ...] | None = None,
     without: tuple[str, ...] = (),
     always: tuple[str, ...] = (),
     structure: Structure | None = None,
 ) -> Case:
-    def code(number: int | None = None) -> Code:
-        first = draw(_CODES) if number is None else number
-        return Code(first, lambda below: draw(st.integers(0, below - 1)))
-
+    features = _ordinary(*_OF_CASES) if features is None else features
     some = selected(features, without, of_module=structure is None)
     fixed = selected(always, of_module=structure is None) if always else []
-    wishes = {feature.name: Wish(feature, code()) for feature in fixed}
+    wishes = {feature.name: Wish(feature, _code(draw)) for feature in fixed}
     if some:
         for index, number in draw(_several(len(some), _MOST_FEATURES)):
-            wishes.setdefault(some[index].name, Wish(some[index], code(number)))
-    special = draw(_ONE_IN_THREE)
+            wishes.setdefault(some[index].name, Wish(some[index], _code(draw, number)))
+    special = _one_by_one(draw) if draw(_ONE_IN_THREE) else None
     on = [*wishes.values()]
     if structure is not None:
-        return assemble(on, structure, special=code() if special else None)
+        return assemble(on, structure, special=special)
     leaves = [
-        _LEAVES[index].spec(code(number))
+        _LEAVES[index].spec(_code(draw, number))
         for index, number in draw(_several(len(_LEAVES), _MOST_LEAVES))
     ]
     container = _CONTAINERS[draw(_CONTAINER)] if len(leaves) > 1 else ""
-    return assemble(on, leaves=leaves, container=container, special=code() if special else None)
+    return assemble(on, leaves=leaves, container=container, special=special)
+
+
+def _one_by_one(draw: st.DrawFn) -> Choose:
+    """What chooses with a draw for each choice: so that one does not change with the others."""
+
+    def choose(options: Sequence[T], /) -> T:
+        return options[draw(st.integers(0, len(options) - 1))]
+
+    return choose
+
+
+def _code(draw: st.DrawFn, number: int | None = None) -> Code:
+    """What chooses by this number, or by one that is drawn, and draws more where it needs them."""
+    first = draw(_CODES) if number is None else number
+    return Code(first, lambda below: draw(st.integers(0, below - 1)))
 
 
 @functools.cache
@@ -162,30 +182,34 @@ def _several(options: int, most: int) -> st.SearchStrategy[list[tuple[int, int]]
     return st.lists(st.tuples(st.integers(0, options - 1), _CODES), max_size=most)
 
 
-def _draw_module(draw: st.DrawFn, features: tuple[str, ...]) -> ModuleSpec:
-    module = _draw_case(draw, features).module
+def _draw_module(draw: st.DrawFn, features: tuple[str, ...] | None = None) -> ModuleSpec:
+    module = _draw_case(draw, _ordinary("module") if features is None else features).module
     assert module is not None
     return module
 
 
 def _draw_module_of(draw: st.DrawFn, classes: tuple[str, ...]) -> ModuleSpec:
     name = classes[draw(st.integers(0, len(classes) - 1))]
-    return CATALOGUE[name].spec(Code(draw(_CODES), lambda below: draw(st.integers(0, below - 1))))
+    return CATALOGUE[name].spec(_code(draw))
 
 
-def _draw_checkpoint(draw: st.DrawFn, build: Build, features: tuple[str, ...]) -> CheckpointSpec:
+def _draw_checkpoint(
+    draw: st.DrawFn, build: Build, features: tuple[str, ...] | None = None
+) -> CheckpointSpec:
     return _draw_case(draw, features, structure=structure_of(build())).checkpoint
 
 
 def _draw_state_dict_of(
-    draw: st.DrawFn, build: Build, features: tuple[str, ...]
+    draw: st.DrawFn, build: Build, features: tuple[str, ...] | None = None
 ) -> OrderedDict[str, Any]:
     module = build()
     case = _draw_case(draw, features, structure=structure_of(module))
     return case.checkpoint.state_dict(module)
 
 
-def _draw_state_dict(draw: st.DrawFn, features: tuple[str, ...]) -> OrderedDict[str, Any]:
+def _draw_state_dict(
+    draw: st.DrawFn, features: tuple[str, ...] | None = None
+) -> OrderedDict[str, Any]:
     case = _draw_case(draw, features)
     return case.checkpoint.state_dict(case.build())
 

@@ -19,9 +19,10 @@ from pytest_ckptload.strategies.arguments import check_names
 
 __all__ = ["tensors"]
 
-_MOST_DIMENSIONS = 4
-_MOST_PER_DIMENSION = 3
 _MOST_VALUES = 3
+_PRINTED = tuple(dtype for dtype in map(named, known(FILLED)) if dtype not in PACKED)
+_KINDS = sorted({kind for name in known(FILLED) for kind in value_kinds(named(name))})
+_SHAPES = st.lists(st.integers(0, 3), max_size=4).map(tuple)
 
 
 def tensors(
@@ -44,21 +45,27 @@ def tensors(
 
     Raises ``InvalidArgument`` for an argument that is not what it must be.
     """
-    if dtypes is None:
-        dtypes = [d for d in map(named, known(FILLED)) if d not in PACKED]
-    savable = {named(name) for name in known(FILLED)}
-    if not isinstance(dtypes, list | tuple) or not dtypes or not set(dtypes) <= savable:
-        raise InvalidArgument(f"dtypes={dtypes!r}: expected a list of dtypes that torch.save takes")
-    if shapes is None:
-        shapes = st.lists(st.integers(0, _MOST_PER_DIMENSION), max_size=_MOST_DIMENSIONS).map(tuple)
-    elif not isinstance(shapes, st.SearchStrategy):
+    given: dict[str, Any] = {}
+    if dtypes is not None:
+        savable = {named(name) for name in known(FILLED)}
+        if not isinstance(dtypes, list | tuple) or not dtypes or not set(dtypes) <= savable:
+            raise InvalidArgument(
+                f"dtypes={dtypes!r}: expected a list of dtypes that torch.save takes"
+            )
+        given["dtypes"] = tuple(dtypes)
+    if isinstance(shapes, st.SearchStrategy):
+        given["shapes"] = shapes
+    elif shapes is not None:
         if not isinstance(shapes, list | tuple) or not _are_shapes(shapes):
             raise InvalidArgument(f"shapes={shapes!r}: expected a list of tuples, or a strategy")
-        shapes = st.sampled_from(list(shapes))
-    check_names("forms", forms if forms is not None else (), FORMS)
-    kinds = {kind for dtype in savable for kind in value_kinds(dtype)}
-    check_names("values", values if values is not None else (), sorted(kinds))
-    return _tensor(tuple(dtypes), shapes, _or_none(forms), _or_none(values))
+        given["shapes"] = st.sampled_from(list(shapes))
+    if forms is not None:
+        check_names("forms", forms, FORMS)
+        given["forms"] = tuple(forms)
+    if values is not None:
+        check_names("values", values, _KINDS)
+        given["values"] = tuple(values)
+    return _tensor(**given)
 
 
 def _are_shapes(shapes: Sequence[Any]) -> bool:
@@ -68,14 +75,10 @@ def _are_shapes(shapes: Sequence[Any]) -> bool:
     )
 
 
-def _or_none(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(names)
-
-
 def _draw_tensor(
     draw: st.DrawFn,
-    dtypes: tuple[torch.dtype, ...],
-    shapes: st.SearchStrategy[tuple[int, ...]],
+    dtypes: tuple[torch.dtype, ...] = _PRINTED,
+    shapes: st.SearchStrategy[tuple[int, ...]] = _SHAPES,
     forms: tuple[str, ...] | None = None,
     values: tuple[str, ...] | None = None,
 ) -> torch.Tensor:
@@ -86,10 +89,12 @@ def _draw_tensor(
     fitting = [f for f in FORMS if FORMS[f].fits(shape, dtype) and (forms is None or f in forms)]
     kinds = [k for k in value_kinds(dtype) if values is None or k in values]
     size = torch.Size(shape).numel()
-    placed: list[tuple[int, str]] = []
-    if kinds and size:
-        for _ in range(draw(st.integers(0, _MOST_VALUES))):
-            placed.append((draw(st.integers(0, size - 1)), choose(kinds)))
+    # Drawn for every dtype, so that a simpler one may take the place of another.
+    count = draw(st.integers(0, _MOST_VALUES))
+    placed = [
+        (draw(st.integers(0, size - 1)), choose(kinds))
+        for _ in range(count if kinds and size else 0)
+    ]
     form = choose(fitting) if fitting else "dense"
     spec = TensorSpec(values=tuple(placed), form=form)
     return tensor_of(spec, shape, dtype, draw(st.integers(0, 99)))

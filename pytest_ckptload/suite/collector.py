@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pytest_ckptload import devices
+from pytest_ckptload.checks import PROMISES
 from pytest_ckptload.extending import know_features
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for
@@ -85,6 +86,7 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
     try:
         for names in (settings.features or (), settings.without):
             check_names("feature", names, FEATURES)
+        check_names("promise", settings.promises, PROMISES)
         where = [str(device) for device in devices.named(settings.devices or ("all",))]
         models = {
             name.partition(":")[2]: imported("--ckptload-model", name) for name in settings.models
@@ -118,8 +120,8 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
 
 
 def _unjudged(subject: Subject, settings: Settings) -> Iterator[str]:
-    """The features that a loader which promises nothing is not asked for, unless they are named."""
-    promised = subject.demands.get("promises", ())
+    """The features that are judged by a promise which the loader does not make."""
+    promised = subject.demands.get("promises", settings.promises)
     if settings.features is None:
         yield from (n for n, f in FEATURES.items() if f.promise and f.promise not in promised)
 

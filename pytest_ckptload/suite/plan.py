@@ -51,13 +51,14 @@ class Subject:
 @dataclass(frozen=True)
 class Group:
     """What one test generates: cases with one feature, or with any, or for one given module or
-    file.
+    file; ``at_random`` leaves out the fixed ones.
     """
 
     name: str
     arguments: Mapping[str, Any]
     feature: str | None = None
     examples: int = _EXAMPLES
+    at_random: bool = False
 
     def meets(self, line: Divergence) -> bool:
         """Whether the fixed cases of this group are sure to meet a known divergence."""
@@ -97,6 +98,8 @@ class SuiteTest:
                     return str(line)
             return None
 
+        if self.group.at_random:
+            checker = checker.at_random()
         examples = checker.defaults.max_examples
         check: Callable[..., Any] = checker.check_resume if self.subject.training else checker.check
         check(
@@ -177,4 +180,6 @@ def groups(
             yield Group(PLAIN, {"features": ()})
         for name in chosen:
             yield Group(name, {"features": (name,)}, feature=name)
-        yield Group("mixed", {"features": tuple(chosen)}, examples=20 * _EXAMPLES)
+        # The fixed cases of each feature are in a group of its own.
+        together = {"features": tuple(chosen)}
+        yield Group("mixed", together, examples=20 * _EXAMPLES, at_random=True)

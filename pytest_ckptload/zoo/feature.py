@@ -8,7 +8,7 @@ behind it for random cases, "always the first" for the covering set, which is mi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeVar
 
 from pytest_ckptload.case import (
@@ -62,13 +62,13 @@ class Plan:
     Module features run first. ``structure`` is set once the module has its names, before those
     features run that pick from them: the rest of the module's, whose edits come last, then the
     checkpoint's. A feature that says sooner what the file holds asks for a module that is
-    ``wrapped``, so that the prefixes that ``add`` answers are those of the names.
+    ``numbered``, so that the prefixes that ``add`` answers are those of the names.
     """
 
     children: list[ModuleSpec] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     last_edits: list[Edit] = field(default_factory=list)
-    wrapped: bool = False
+    numbered: bool = False
     seed: int = 0
     structure: Structure = field(default_factory=Structure)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Plan:
 
     def module(self) -> ModuleSpec:
         """The module so far."""
-        if len(self.children) == 1 and not self.edits and not self.wrapped:
+        if len(self.children) == 1 and not self.edits and not self.numbered:
             module = self.children[0]
         else:
             children = {str(i): child for i, child in enumerate(self.children)}
@@ -146,23 +146,9 @@ class Plan:
 
     def case(self, module: ModuleSpec | None) -> Case:
         """The finished case."""
-        checkpoint = CheckpointSpec(
-            self.tensors,
-            tuple(self.views),
-            self.ties,
-            tuple(self.missing),
-            self.extra,
-            self.damage,
-            self.order,
-            self.prefix,
-            self.payload,
-            self.metadata,
-            self.format,
-            self.device,
-            self.renamed,
-            self.versions,
-            self.objects,
-        )
+        settled = {f.name: getattr(self, f.name) for f in fields(CheckpointSpec)}
+        lists = {name: tuple(value) for name, value in settled.items() if isinstance(value, list)}
+        checkpoint = CheckpointSpec(**{**settled, **lists})
         return Case(module, checkpoint, tuple(self.features), self.seed)
 
 

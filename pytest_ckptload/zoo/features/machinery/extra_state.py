@@ -46,7 +46,7 @@ def _apply(plan: Plan, choose: Choose) -> None:
     kind = choose(("Counting", "Scaled"))
     prefix = plan.add(kind, size=choose((1, 2)))
     if kind == "Counting":
-        plan.wrapped = True
+        plan.numbered = True
         plan.objects[prefix + "_extra_state"] = {"count": 3}
 
 

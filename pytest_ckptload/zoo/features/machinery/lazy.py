@@ -29,7 +29,7 @@ _KINDS = Covered.of(
 
 def _apply(plan: Plan, choose: Choose) -> None:
     kind, size = choose(_KINDS), choose((1, 3))
-    plan.wrapped = True
+    plan.numbered = True
     shapes: dict[str, tuple[int, ...]]
     if kind == "LazyLinear":
         prefix = plan.add("lazy", kind=kind, out_features=2)

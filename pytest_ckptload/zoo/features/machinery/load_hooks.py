@@ -60,7 +60,7 @@ def _apply(plan: Plan, choose: Choose) -> None:
         plan.add("Hooked", size=size, hook=hook)
         return
     weight = plan.add("Hooked", size=size, hook=hook, public=choose(_PUBLIC)) + "weight"
-    plan.wrapped = True
+    plan.numbered = True
     if hook == "rename":
         plan.renamed[weight] = weight.removesuffix("weight") + "kernel"
     else:

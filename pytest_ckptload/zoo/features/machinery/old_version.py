@@ -34,7 +34,7 @@ class SecondVersion(nn.Module):
 
 def _apply(plan: Plan, choose: Choose) -> None:
     kind = choose(("renamed", "lacking", "BatchNorm1d"))
-    plan.wrapped = True
+    plan.numbered = True
     if kind == "BatchNorm1d":
         prefix = plan.add(kind, num_features=choose((1, 2)))
         plan.missing.append(prefix + "num_batches_tracked")

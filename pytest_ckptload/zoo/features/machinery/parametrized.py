@@ -41,7 +41,7 @@ def _apply(plan: Plan, choose: Choose) -> None:
         plan.add("symmetric", size=size)
     elif by == "old names":
         prefix = plan.add("parametrized", size=size, by="weight_norm")
-        plan.wrapped = True
+        plan.numbered = True
         for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
             plan.renamed[f"{prefix}parametrizations.weight.{new}"] = prefix + old
     else:
