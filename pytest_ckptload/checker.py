@@ -184,8 +184,9 @@ class _Examination:
         written = self.sample.bytes(verified=True)
         with self._watched() as marks:
             loaded, error = self._load()
-            if expect == "wrapped":
-                expect = "mismatch" if self._ignored(loaded) else "load"
+            if is_wrapped(case.checkpoint) and expect in ("wrapped", "shapes"):
+                taken = "load" if expect == "wrapped" else expect
+                expect = "mismatch" if self._ignored(loaded) else taken
             ending = Attempt(
                 expect,
                 self.demands.promises,
@@ -255,7 +256,7 @@ class _Examination:
             return "damage", None
         with ExitStack() as stack:
             if wrapped:
-                path = stack.enter_context(self._beside(self.sample.values))
+                path = stack.enter_context(self._beside("unwrapped.pt", self.sample.values))
                 module, error = self._attempt_eager(path, strict=True)
                 if module is not None:
                     return "wrapped", module
@@ -266,7 +267,7 @@ class _Examination:
             fitting = with_fitting_shapes(checkpoint, self.subject.structure)
             if fitting is not None:
                 state = state_of(self.subject.fresh, self.subject.structure, fitting)
-                path = stack.enter_context(self._beside(state))
+                path = stack.enter_context(self._beside("fitting.pt", state))
                 module, error = self._attempt_eager(path, strict=True)
                 if module is not None:
                     return "shapes", None
@@ -275,9 +276,9 @@ class _Examination:
         return "refusal", None
 
     @contextmanager
-    def _beside(self, state: Mapping[str, Any]) -> Iterator[Path]:
+    def _beside(self, name: str, state: Mapping[str, Any]) -> Iterator[Path]:
         """Another file, for the reference alone: it is gone before the loader runs."""
-        path = self.sample.path.with_name("reference.pt")
+        path = self.sample.path.with_name(name)
         write(state, path)
         try:
             yield path

@@ -9,6 +9,7 @@ from torch import nn
 from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec
 from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.faults.parts import loads_without_strict
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign
 from pytest_ckptload.subject import Subject
@@ -292,3 +293,23 @@ def test_loaders_may_hang_attributes_on_a_module():
     checker = Checker(Defaults(max_examples=5))
     assert checker.check(annotated).examples > 5
     assert checker.check_resume(annotated_resume).examples > 5
+
+
+@pytest.mark.parametrize("payload", ["state_dict", "prefixed"])
+def test_a_wrapped_file_of_another_shape_may_be_ignored_by_whoever_is_not_strict(payload):
+    shaped = {"weight": TensorSpec(shape=(2, 2))}
+    if payload == "prefixed":
+        checkpoint = CheckpointSpec(shaped, prefix="module.")
+    else:
+        checkpoint = CheckpointSpec(shaped, payload=payload)
+
+    def cuts_to_fit(build, path, device):
+        module = build()
+        held = torch.load(path, weights_only=True)
+        held = {k.removeprefix("module."): v for k, v in held.get("state_dict", held).items()}
+        module.load_state_dict({**held, "weight": torch.zeros(3, 2)})
+        return module
+
+    assert codes(linear, loads_without_strict, checkpoint) == []
+    assert codes(linear, loads_without_strict, checkpoint, promises=frozenset({"strict"})) == ["CKPT804"]
+    assert codes(linear, cuts_to_fit, checkpoint) == ["CKPT804"]
