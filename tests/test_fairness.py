@@ -311,5 +311,7 @@ def test_a_wrapped_file_of_another_shape_may_be_ignored_by_whoever_is_not_strict
         return module
 
     assert codes(linear, loads_without_strict, checkpoint) == []
-    assert codes(linear, loads_without_strict, checkpoint, promises=frozenset({"strict"})) == ["CKPT804"]
+    assert codes(linear, loads_without_strict, checkpoint, promises=frozenset({"strict"})) == [
+        "CKPT804"
+    ]
     assert codes(linear, cuts_to_fit, checkpoint) == ["CKPT804"]
