@@ -6,12 +6,12 @@ import functools
 import re
 
 import pytest
+from faulty import check_broken, check_sibling, found
 
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.faults import FAULTS, SOURCES
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.rules import RULES
-from faulty import check_broken, check_sibling, found
 
 # No second device is here to be on: this rule has a test of its own below.
 WITHOUT_FAULT = {"CKPT205"}
