@@ -33,7 +33,7 @@ from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.runs import Allow, Defaults, Report, Runner, Target
 from pytest_ckptload.strategies import resume_cases, resume_covering
-from pytest_ckptload.training import prepare
+from pytest_ckptload.trials.training import prepare
 from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import FEATURES
 
@@ -45,7 +45,7 @@ __tracebackhide__ = True
 
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
-PROMISES = ("strict", "robust", "formats", "detached")
+PROMISES = ("strict", "robust", "formats", "detached", "rng")
 
 
 class Checker:

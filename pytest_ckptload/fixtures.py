@@ -15,7 +15,7 @@ from pytest_ckptload.options import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_ckptload.checks import Checker, Defaults
-    from pytest_ckptload.trials import Trial
+    from pytest_ckptload.scores import Trial
     from pytest_ckptload.tried import Tried
 
 __all__ = [

@@ -15,7 +15,7 @@ from pytest_ckptload.faults import DEADLY, FAULTS, Fault
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.loader import loader_name
 from pytest_ckptload.runs import Report
-from pytest_ckptload.trials import KILLED, SURVIVED, UNFIT, Mutant, Trial
+from pytest_ckptload.scores import KILLED, SURVIVED, UNFIT, Mutant, Trial
 from pytest_ckptload.worker import in_worker
 from pytest_ckptload.zoo import FEATURES
 

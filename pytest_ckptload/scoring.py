@@ -15,7 +15,7 @@ import pytest
 from pytest_ckptload.fixtures import TRIALS
 
 if TYPE_CHECKING:
-    from pytest_ckptload.trials import Trial
+    from pytest_ckptload.scores import Trial
 
 __all__ = ["ScoringPlugin"]
 
@@ -46,7 +46,7 @@ class ScoringPlugin:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         # What the faults do is known to torch's side alone, which the controller need not have.
         from pytest_ckptload.report.mutants import mutant_lines
-        from pytest_ckptload.trials import Trial
+        from pytest_ckptload.scores import Trial
 
         terminalreporter.section("ckptload: mutants")
         trials = {

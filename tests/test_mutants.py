@@ -9,7 +9,7 @@ from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.mutants import tried_with_mutants
 from pytest_ckptload.recipes import eager, eager_resume, mmap, mmap_meta_assign
 from pytest_ckptload.report.mutants import mutant_lines
-from pytest_ckptload.trials import KILLED, SURVIVED, UNFIT, Mutant, Trial
+from pytest_ckptload.scores import KILLED, SURVIVED, UNFIT, Mutant, Trial
 
 pytestmark = pytest.mark.filterwarnings("ignore:for .*copying from a non-meta:UserWarning")
 

@@ -22,6 +22,7 @@ from pytest_ckptload.faults.parts import (
     same_type,
 )
 from pytest_ckptload.loader import Build
+from pytest_ckptload.recipes import eager
 
 __all__: list[str] = []
 
@@ -87,6 +88,37 @@ def unties_buffers(module: nn.Module) -> None:
         for name, buffer in list(part._buffers.items()):
             if buffer is not None:
                 part._buffers[name] = buffer.clone()
+
+
+def _recurrent() -> nn.Module:
+    return nn.LSTM(2, 2)
+
+
+def _registered(build: Build, path: Path, device: torch.device, tell: bool) -> nn.Module:
+    """Register loaded parameters, and ``tell`` the layers so, or not."""
+    module, loaded = build().to(device), eager(build, path, device)
+    for part, other in zip(module.modules(), loaded.modules(), strict=True):
+        for name, parameter in other._parameters.items():
+            if tell:
+                setattr(part, name, parameter)
+            else:
+                part._parameters[name] = parameter
+    return module
+
+
+def tells_recurrent_layers(build: Build, path: Path, device: torch.device) -> nn.Module:
+    return _registered(build, path, device, tell=True)
+
+
+@loader(
+    "CKPT401",
+    "pytorch/pytorch#91111",
+    sibling=tells_recurrent_layers,
+    given={"build": _recurrent},
+)
+def keeps_flat_weights(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """Recurrent layers go on with the list of weights that they made at construction."""
+    return _registered(build, path, device, tell=False)
 
 
 @after(

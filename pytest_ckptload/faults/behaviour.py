@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.faults.fault import after, around, loader
+from pytest_ckptload.faults.fault import after, around
 from pytest_ckptload.loader import Build
-from pytest_ckptload.recipes import eager
 
 __all__: list[str] = []
 
@@ -25,29 +24,6 @@ def forgets_numbers(module: nn.Module) -> None:
     for part in module.modules():
         if "eps" in vars(part):
             vars(part)["eps"] = 0.5
-
-
-def _registered(build: Build, path: Path, device: torch.device, tell: bool) -> nn.Module:
-    """Register loaded parameters, and ``tell`` the module so, or not."""
-    module, loaded = build().to(device), eager(build, path, device)
-    for part, other in zip(module.modules(), loaded.modules(), strict=True):
-        if isinstance(part, nn.RNNBase):
-            for name, parameter in other._parameters.items():
-                if tell:
-                    setattr(part, name, parameter)
-                else:
-                    part._parameters[name] = parameter
-    return module if any(isinstance(p, nn.RNNBase) for p in module.modules()) else loaded
-
-
-def tells_recurrent_layers(build: Build, path: Path, device: torch.device) -> nn.Module:
-    return _registered(build, path, device, tell=True)
-
-
-@loader("CKPT901", "pytorch/pytorch#91111", sibling=tells_recurrent_layers)
-def keeps_flat_weights(build: Build, path: Path, device: torch.device) -> nn.Module:
-    """Recurrent layers go on with the list of weights that they made at construction."""
-    return _registered(build, path, device, tell=False)
 
 
 def _halved(gradient: torch.Tensor) -> torch.Tensor:
@@ -80,8 +56,9 @@ def _hook(module: nn.Module, function: Any) -> None:
 
 
 def _draws_apart(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    module: nn.Module = load(build, path, device)
     torch.rand(1, generator=torch.Generator())
-    return load(build, path, device)  # type: ignore[no-any-return]
+    return module
 
 
 @around(
@@ -93,8 +70,9 @@ def _draws_apart(load: Any, build: Build, path: Path, device: torch.device) -> n
 )
 def initialises_once_more(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
     """Tensors are initialised for nothing, which draws from torch's generator."""
+    module: nn.Module = load(build, path, device)
     torch.rand(1)
-    return load(build, path, device)  # type: ignore[no-any-return]
+    return module
 
 
 def _within(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:

@@ -112,7 +112,7 @@ def visits_views_without_end(
     pending = [0]
     for view in pending:
         time.sleep(0.001)
-        pending[:] = [view, view + 1]
+        pending.append(view + 1)
     return load(build, path, device)  # type: ignore[no-any-return]
 
 

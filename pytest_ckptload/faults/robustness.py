@@ -230,7 +230,7 @@ def _unpacks_inside(build: Build, path: Path, device: torch.device) -> nn.Module
 @loader(
     "CKPT809",
     sibling=_unpacks_inside,
-    features=("hostile",),
+    features=("damaged",),
     promises=("robust",),
 )
 def unpacks_by_name(build: Build, path: Path, device: torch.device) -> nn.Module:

@@ -118,18 +118,33 @@ def flattens(module: nn.Module) -> None:
         parameter.data = parameter.data.reshape(-1)
 
 
-@after(
+@loader(
     "CKPT203",
     "safetensors/safetensors#308",
-    "Comfy-Org/ComfyUI#3923",
-    right=clones_parameters,
+    sibling=keeps_everything,
     features=("channels-last",),
-    beyond=HELD,
+    given=_COPYING,
 )
-def makes_contiguous(module: nn.Module) -> None:
+def makes_contiguous(build: Build, path: Path, device: torch.device) -> nn.Module:
     """The format has no strides, and what was stored without them has the plain ones."""
+    module = eager(build, path, device)
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()
+    return module
+
+
+@after(
+    "CKPT203",
+    "Comfy-Org/ComfyUI#3923",
+    right=clones_parameters,
+    features=("mixed-dtype",),
+    beyond=HELD,
+)
+def lays_out_by_columns(module: nn.Module) -> None:
+    """Matrices are laid out by columns, as other libraries keep them."""
+    for parameter in module.parameters():
+        if parameter.dim() == 2:
+            parameter.data = parameter.data.t().contiguous().t()
 
 
 @after(

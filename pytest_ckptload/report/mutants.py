@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_ckptload.faults import FAULTS
-from pytest_ckptload.trials import KILLED, SURVIVED, UNFIT, Mutant, Trial
+from pytest_ckptload.scores import KILLED, SURVIVED, UNFIT, Mutant, Trial
 
 __all__ = ["mutant_lines"]
 

@@ -18,7 +18,8 @@ __all__ = ["RULES", "Broken", "Rule", "judge", "rule"]
 class Broken:
     """A place where a rule is broken, and the evidence.
 
-    ``cause`` and ``fix`` replace the rule's own where more is known.
+    ``cause`` and ``fix`` replace the rule's own where more is known; ``demanded`` says that the
+    rule, which advises otherwise, was promised.
     """
 
     place: str
@@ -26,6 +27,7 @@ class Broken:
     names: tuple[str, ...] = ()
     cause: str | None = None
     fix: str | None = None
+    demanded: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Rule:
                 broken.cause or self.cause,
                 broken.fix or self.fix,
                 broken.names or (broken.place,),
-                self.advice,
+                self.advice and not broken.demanded,
             )
             for broken in self.find(facts)
         ]
