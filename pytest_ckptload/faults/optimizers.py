@@ -61,6 +61,13 @@ def wraps_after_the_optimizer(module: nn.Module, optimizer: Any) -> None:
     parameters_anew(module, same_type)
 
 
+@after("CKPT501", "pfnet/pytorch-pfn-extras#187", training=True, features=("scalar",))
+def tracks_what_was_replaced(module: nn.Module, optimizer: Any) -> None:
+    """A parameter was registered anew, and the optimizer goes on with the old one besides."""
+    old = nn.Parameter(torch.zeros(1))
+    optimizer.param_groups[-1]["params"].append(old)
+
+
 @after("CKPT502", "pytorch/pytorch#143828", training=True, features=("groups",))
 def drops_the_last_group(module: nn.Module, optimizer: Any) -> None:
     """Of several groups the last does not come back."""

@@ -209,6 +209,19 @@ def unpickles_anything(build: Build, path: Path, device: torch.device) -> nn.Mod
     return module
 
 
+@loader(
+    "CKPT806",
+    "pytorch/ao#630",
+    sibling=_unpickles_tensors,
+    features=("hostile",),
+    promises=("robust",),
+)
+def looks_at_it_afterwards(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """What was unpickled is looked at, and refused where it is no state dict: too late."""
+    torch.load(path, map_location=device, weights_only=False, mmap=False)
+    return _unpickles_tensors(build, path, device)
+
+
 @around("CKPT807", "state-spaces/mamba#993", features=("scalar",))
 def returns_the_state_dict(load: Any, build: Build, path: Path, device: torch.device) -> Any:
     """An early `return` gives back what was read, before it is put into the module."""
@@ -216,12 +229,12 @@ def returns_the_state_dict(load: Any, build: Build, path: Path, device: torch.de
 
 
 def _folder(path: Path) -> tempfile.TemporaryDirectory[str]:
+    if not path.is_file():  # zipfile reads a device until memory ends
+        raise ValueError(f"{path} is not a file")
     return tempfile.TemporaryDirectory(dir=path.parent)
 
 
 def _unpacks_inside(build: Build, path: Path, device: torch.device) -> nn.Module:
-    if not path.is_file():  # zipfile reads a device until memory ends
-        raise ValueError(f"{path} is not a file")
     with _folder(path) as folder, zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
     return eager(build, path, device)
