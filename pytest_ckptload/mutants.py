@@ -50,7 +50,9 @@ def tried_with_mutants(
     record(trial)
     if checker.defaults.strict and (survivors := trial.those(SURVIVED)):
         listed = ", ".join(f"{m.fault} ({m.code})" for m in survivors)
-        raise AssertionError(f"{len(survivors)} mutants of {name} pass this check: {listed}")
+        passing = "1 mutant" if len(survivors) == 1 else f"{len(survivors)} mutants"
+        passes = "passes" if len(survivors) == 1 else "pass"
+        raise AssertionError(f"{passing} of {name} {passes} this check: {listed}")
     return report
 
 
@@ -80,6 +82,8 @@ def _unfit(fault: Fault, checker: Checker, arguments: Mapping[str, Any]) -> str 
     promises = arguments.get("promises") or checker.defaults.promises
     if lacking := [promise for promise in fault.promises if promise not in promises]:
         return f"it breaks the promise {lacking[0]!r}, which is not made"
+    if fault.advice and not checker.defaults.strict:
+        return f"{fault.code} only advises: with --ckptload-strict it fails"
     if fault.code in DEADLY:
         names: Sequence[Any] = arguments.get("devices") or checker.defaults.devices or ("all",)
         mode = checker.defaults.isolation
@@ -94,8 +98,6 @@ def _survival(fault: Fault, report: Report, arguments: Mapping[str, Any]) -> tup
     """
     if fault.code in report.allowed:
         return SURVIVED, f"{fault.code} is allowed here: {report.allowed[fault.code]}"
-    if any(finding.code == fault.code for finding in report.advice):
-        return SURVIVED, f"{fault.code} only advises: with --ckptload-strict it fails"
     wanted = " or ".join(fault.features)
     if fault.features and not any(report.features.get(name) for name in fault.features):
         if arguments.get("build") is None:

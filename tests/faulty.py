@@ -8,6 +8,7 @@ from pytest_ckptload.finding import CheckpointMismatch
 
 def check_broken(fault, allow=None, **defaults):
     """Check the broken one, for findings of its rule alone where nothing else is allowed."""
+    defaults = {**fault.limits, **defaults}
     return _check(fault, fault.broken, fault.given, allow or _all_but(fault.code), **defaults)
 
 
@@ -30,7 +31,7 @@ def _all_but(code):
 
 def _check(fault, loader, given, allow, **defaults):
     settings = {"promises": () if fault.training else fault.promises, "max_examples": 20, "seed": 0}
-    settings |= {"strict": fault.advice, "timeout": 5, "memory": 500_000_000, **fault.limits}
+    settings |= {"strict": fault.advice, "timeout": 5, "memory": 500_000_000}
     checker = Checker(Defaults(**{**settings, **defaults}))
     check = checker.check_resume if fault.training else checker.check
     return check(loader, allow=allow, **given)

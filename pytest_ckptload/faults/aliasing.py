@@ -126,7 +126,7 @@ def keeps_flat_weights(build: Build, path: Path, device: torch.device) -> nn.Mod
     "huggingface/accelerate#4083",
     "huggingface/transformers#46749",
     right=registers_anew,
-    features=("mixed-dtype", "views"),
+    features=("shared-module",),
     beyond=_ANEW,
 )
 def ties_by_pointer(module: nn.Module) -> None:

@@ -84,7 +84,7 @@ def _takes_a_lock_that_allows_it(
     "CKPT802",
     right=_takes_a_lock_that_allows_it,
     features=("scalar",),
-    limits={"timeout": 2},
+    limits={"timeout": 1},
 )
 def takes_a_lock_twice(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
     """The load waits for a lock that it holds itself."""
@@ -103,7 +103,7 @@ def _visits_every_view_once(load: Any, build: Build, path: Path, device: torch.d
     "pytorch/pytorch#149545",
     right=_visits_every_view_once,
     features=("scalar",),
-    limits={"timeout": 2},
+    limits={"timeout": 1},
 )
 def visits_views_without_end(
     load: Any, build: Build, path: Path, device: torch.device

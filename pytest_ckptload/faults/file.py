@@ -6,6 +6,7 @@ Apart from what is wrong with the module: what these give may be right.
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def leaves_an_offload_behind(
     return module
 
 
-_OPEN: list[Any] = []
+_OPEN: list[int] = []
 
 
 def _closes_its_file(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
@@ -146,8 +147,10 @@ def _closes_its_file(load: Any, build: Build, path: Path, device: torch.device) 
 )
 def holds_its_file_open(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
     """The file is open still when the load has ended."""
+    while _OPEN:
+        os.close(_OPEN.pop())
     if path.is_file():
-        _OPEN[:] = [path.open("rb")]
+        _OPEN.append(os.open(path, os.O_RDONLY))
     return load(build, path, device)  # type: ignore[no-any-return]
 
 

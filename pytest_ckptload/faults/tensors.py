@@ -14,6 +14,7 @@ from torch import nn
 from pytest_ckptload.faults.fault import after, loader
 from pytest_ckptload.faults.parts import (
     HELD,
+    PLAIN,
     buffers_of,
     clones_parameters,
     keeps_everything,
@@ -137,7 +138,8 @@ def makes_contiguous(build: Build, path: Path, device: torch.device) -> nn.Modul
     "CKPT203",
     "Comfy-Org/ComfyUI#3923",
     right=clones_parameters,
-    features=("mixed-dtype",),
+    features=("views",),
+    given=PLAIN,
     beyond=HELD,
 )
 def lays_out_by_columns(module: nn.Module) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from pytest_ckptload.faults.fault import after, around, loader
 from pytest_ckptload.faults.parts import (
+    PLAIN,
     assigned,
     buffers_of,
     keeps_everything,
@@ -153,7 +154,7 @@ def goes_through_float32(module: nn.Module) -> None:
     _detour(module, torch.bfloat16, torch.float32)
 
 
-@after("CKPT103", features=("scalar",))
+@after("CKPT103", given=PLAIN)
 def loses_the_sign_of_zero(module: nn.Module) -> None:
     """Arithmetic that changes no number: a negative zero is none afterwards."""
     for tensor in (*module.parameters(), *module.buffers()):
