@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -76,6 +76,14 @@ class Checker:
         other._runner = copy.copy(self._runner)
         other._runner.defaults = replace(self.defaults, covering=False)
         return other
+
+    def hasty(self, features: Sequence[str] = (), **limits: Any) -> Checker:
+        """The same for who asks whether there is a finding at all: it ends at the first, tries
+        cases with these features before others, and counts and records nothing. ``limits`` are for
+        a loader that is known to exceed others.
+        """
+        defaults = replace(self.defaults, hasty=tuple(features), shrink=False, **limits)
+        return Checker(defaults)
 
     def check(
         self,

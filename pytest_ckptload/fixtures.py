@@ -6,7 +6,7 @@ that runs, and its marker, by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -15,11 +15,13 @@ from pytest_ckptload.options import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_ckptload.checks import Checker, Defaults
+    from pytest_ckptload.scores import Trial
     from pytest_ckptload.tried import Tried
 
 __all__ = [
     "CURRENT",
     "PREPARE",
+    "TRIALS",
     "checker_for",
     "ckptload",
     "ckptload_case",
@@ -27,6 +29,7 @@ __all__ = [
     "ckptload_device",
     "ckptload_module",
     "tried_in",
+    "with_mutants",
 ]
 
 CURRENT = pytest.StashKey[pytest.Item]()
@@ -34,6 +37,9 @@ CURRENT = pytest.StashKey[pytest.Item]()
 
 PREPARE = pytest.StashKey[Callable[[], None]]()
 """What to do before an item is set up, kept on the item."""
+
+TRIALS = pytest.StashKey[list["Trial"]]()
+"""The trials of mutants in an item, until they are reported."""
 
 _CHECKER = pytest.StashKey["Checker"]()
 _MARKER_LISTS = {"features", "without", "promises", "devices"}
@@ -88,24 +94,32 @@ class Ckptload:
     def check(self, *args: Any, **kwargs: Any) -> Any:
         """Assert that a loader gives the module that eager loading gives."""
         __tracebackhide__ = True
-        return self._checker().check(*args, **kwargs)
+        return self._check("check", *args, **kwargs)
 
     def check_resume(self, *args: Any, **kwargs: Any) -> Any:
         """Assert that a resumer gives the module and the optimizer that eager resuming gives."""
         __tracebackhide__ = True
-        return self._checker().check_resume(*args, **kwargs)
+        return self._check("check_resume", *args, **kwargs)
 
     def assert_matches_eager(self, *args: Any, **kwargs: Any) -> None:
         """Assert that a loaded module is the one that eager loading of a case gives."""
         __tracebackhide__ = True
-        self._checker().assert_matches_eager(*args, **kwargs)
+        checker_for(self._item()).assert_matches_eager(*args, **kwargs)
 
-    def _checker(self) -> Checker:
+    def _check(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        item = self._item()
+        checker = checker_for(item)
+        if not args or not self._config.stash[SETTINGS].mutants:
+            return getattr(checker, method)(*args, **kwargs)
+        return with_mutants(item, checker, method, args[0], kwargs)
+
+    def _item(self) -> pytest.Item:
         __tracebackhide__ = True
         item = self._config.stash.get(CURRENT, None)
         if item is None:
             raise RuntimeError("ckptload checks run inside a test, and no test is running")
-        return checker_for(item)
+        return item
 
 
 def checker_for(item: pytest.Item) -> Checker:
@@ -121,6 +135,17 @@ def checker_for(item: pytest.Item) -> Checker:
             _defaults(item), item.nodeid, _options(item.config), lambda r: _record(item, r)
         )
     return item.stash[_CHECKER]
+
+
+def with_mutants(
+    item: pytest.Item, checker: Checker, method: str, load: Any, arguments: Mapping[str, Any]
+) -> Any:
+    """Run a check of a test, and then on the mutants of the loader."""
+    __tracebackhide__ = True
+    from pytest_ckptload.mutants import tried_with_mutants
+
+    record = item.stash.setdefault(TRIALS, []).append
+    return tried_with_mutants(checker, method, load, arguments, record)
 
 
 def tried_in(item: pytest.Item) -> Tried | None:

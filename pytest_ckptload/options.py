@@ -36,6 +36,7 @@ class Settings(NamedTuple):  # made in a tenth of the time of a dataclass, in ev
     shrink: bool = True
     strict: bool = False
     coverage: bool = False
+    mutants: bool = False
     isolation: str = "auto"
     timeout: float | None = None
     memory: int | None = None
@@ -72,6 +73,7 @@ _FLAGS = {
     "no-shrink": "Report the first random case that fails, not the smallest.",
     "strict": "Advice fails as findings do.",
     "coverage": "Say in the summary what was tried, how often, and what never.",
+    "mutants": "Break each loader that passes a check in many ways, and say which the check finds.",
 }
 
 
@@ -113,6 +115,11 @@ def settings_from(config: pytest.Config) -> Settings:
             "--ckptload-replay and --ckptload-checkpoint contradict each other: a case brings its "
             "own file; give one of them"
         )
+    if get.flag("mutants") and checkpoint is not None:
+        raise pytest.UsageError(
+            "--ckptload-mutants and --ckptload-checkpoint contradict each other: a given file is "
+            "only read, and mutants may write to theirs; leave one of them out"
+        )
     for option, values in (("loader", loaders), ("model", models)):
         for value in values:
             if ":" not in value and not (option == "loader" and value.isidentifier()):
@@ -135,6 +142,7 @@ def settings_from(config: pytest.Config) -> Settings:
         shrink=not get.flag("no-shrink"),
         strict=get.flag("strict"),
         coverage=get.flag("coverage"),
+        mutants=get.flag("mutants"),
         isolation=get.isolation("isolation"),
         timeout=get.seconds("timeout"),
         memory=get.size("memory"),

@@ -58,6 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_ckptload.counting import CountingPlugin
 
         config.pluginmanager.register(CountingPlugin(), "ckptload_counting")
+    if config.stash[SETTINGS].mutants:
+        from pytest_ckptload.scoring import ScoringPlugin
+
+        config.pluginmanager.register(ScoringPlugin(), "ckptload_scoring")
     wanted, selected = suite_arguments(config)
     if wanted and not (config.option.help or config.option.version):
         with warnings.catch_warnings():

@@ -35,7 +35,10 @@ Allow = Callable[[Finding, Case], "str | None"]
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a check does where its arguments do not say: from the command line, ini and marker."""
+    """What a check does where its arguments do not say: from the command line, ini and marker.
+
+    With ``hasty`` it ends at the first finding, and cases with the features in it come first.
+    """
 
     features: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
@@ -51,6 +54,7 @@ class Defaults:
     timeout: float | None = None
     memory: int | None = None
     covering: bool = True
+    hasty: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -161,6 +165,7 @@ class Runner:
             self.defaults.seed,
             self.defaults.shrink,
             f"{self.node}#{self._checks}@{device}",
+            self.defaults.hasty is not None,
         )
         fixed, random = target.fixed, None
         if fixed is None and self.defaults.replay is not None:
@@ -173,6 +178,8 @@ class Runner:
                 "structure": structure,
             }
             fixed = list(target.covering(**chosen)) if self.defaults.covering else []
+            if wanted := self.defaults.hasty:
+                fixed.sort(key=lambda case: not set(wanted).intersection(case.features))
             random = target.random(**chosen) if budget.max_examples != 0 else None
         strict = self.defaults.strict
         with self._isolated(target, device) as examine:

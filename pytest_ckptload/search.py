@@ -38,13 +38,14 @@ class Budget:
 
     ``max_examples`` bounds the random cases, after the covering set; ``None`` leaves it to
     Hypothesis' settings. ``key`` names the search in Hypothesis' database; ``seed`` fixes what is
-    drawn.
+    drawn. ``hasty`` ends it at the first case with a finding, which need not be the smallest.
     """
 
     max_examples: int | None = None
     seed: int | None = None
     shrink: bool = True
     key: str = ""
+    hasty: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,17 @@ def search(
             deadly[_text(case)] = tuple(kept)
         return tuple(kept)
 
-    _cover(failing, covering, outcome)
+    _cover(failing, covering, outcome, budget.hasty)
     if outcome.failure is None and random is not None:
         _explore(failing, random, budget, outcome)
     return outcome
 
 
 def _cover(
-    failing: Callable[[Case], tuple[Finding, ...]], covering: Iterable[Case], outcome: Outcome
+    failing: Callable[[Case], tuple[Finding, ...]],
+    covering: Iterable[Case],
+    outcome: Outcome,
+    hasty: bool,
 ) -> None:
     """Go through all fixed cases: for each rule that is broken the smallest, smallest first."""
     smallest: dict[str, Found] = {}
@@ -146,7 +150,7 @@ def _cover(
             code = findings[0].code
             if code not in smallest or _size(case) < _size(smallest[code].case):
                 smallest[code] = Found(case, findings)
-        if outcome.cut:
+        if outcome.cut or (hasty and findings):
             break
     if smallest:
         outcome.failure, *outcome.others = sorted(smallest.values(), key=lambda f: _size(f.case))

@@ -16,12 +16,19 @@ from pytest_ckptload import devices
 from pytest_ckptload.checks import PROMISES
 from pytest_ckptload.extending import know_features
 from pytest_ckptload.finding import CheckpointMismatch
-from pytest_ckptload.fixtures import checker_for
+from pytest_ckptload.fixtures import checker_for, with_mutants
 from pytest_ckptload.inputs import check_loader, check_names, given_case, imported
 from pytest_ckptload.loader import Loader, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
-from pytest_ckptload.suite.plan import Subject, SuiteTest, groups, resume_groups, subjects
+from pytest_ckptload.suite.plan import (
+    Subject,
+    SuiteTest,
+    groups,
+    mutant_groups,
+    resume_groups,
+    subjects,
+)
 from pytest_ckptload.worker import in_worker, process
 from pytest_ckptload.zoo import FEATURES
 
@@ -114,7 +121,8 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
                 without=(*settings.without, *_unjudged(subject, settings)),
             )
         )
-        for group in fitting:
+        mutated = settings.mutants and subject.name in loaders
+        for group in (*fitting, *(mutant_groups(models) if mutated else ())):
             for device in where:
                 yield SuiteTest(subject, group, device)
 
@@ -195,6 +203,10 @@ class _SuiteItem(pytest.Item):
     def runtest(self) -> None:
         __tracebackhide__ = True
         checker = checker_for(self)
+        if self.test.group.mutants:
+            arguments = {**self.test.group.arguments, "devices": [self.test.device]}
+            with_mutants(self, checker, "check", self.test.subject.load, arguments)
+            return
         met, unmet = self.test.run(checker)
         if unmet:
             lines = "\n".join(f"  {line}" for line in unmet)
