@@ -56,7 +56,9 @@ def test_the_list_is_shown_in_place_of_a_session(run, pytester):
     assert not result.errlines
 
 
-@pytest.mark.parametrize("arguments", [("-n2",), ("--ckptload",), ("--ckptload-coverage",)])
+@pytest.mark.parametrize(
+    "arguments", [("-n2",), ("--ckptload", "--ckptload-features=tide"), ("--ckptload-coverage",)]
+)
 def test_nothing_else_runs_whatever_else_is_asked_for(run, arguments):
     result = run("--ckptload-rules", *arguments)
     assert result.ret == pytest.ExitCode.OK
