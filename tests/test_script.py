@@ -497,7 +497,7 @@ def test_faults_fail_in_their_scripts_and_siblings_do_not(
     # A loader that refuses a file ends a script in the error that it refuses it with.
     refuses = fault.code in ("CKPT804", "CKPT805", "CKPT806")
     end = ends[f"sibling of {fault.name}"]
-    assert refuses != (end == "no error"), f"{end}\n{texts[name]}"
+    assert refuses != (end == "no error"), f"{end}\n{texts[f'sibling of {fault.name}']}"
     assert not end.startswith("AssertionError")
 
 
