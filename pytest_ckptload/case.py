@@ -66,8 +66,10 @@ class ModuleSpec(Data):
         for edit in self.edits:
             yield edit.function
 
-    def build(self, seed: int = 0) -> nn.Module:
-        """A fresh module: on the ambient device, its random values drawn from ``seed`` alone."""
+    def build(self, seed: int | None = 0) -> nn.Module:
+        """A fresh module: on the ambient device, its random values drawn from ``seed`` alone, or
+        where that is ``None`` from torch's generators as they stand.
+        """
         from pytest_ckptload.zoo import build
 
         return build(self, seed)

@@ -6,6 +6,7 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -27,19 +28,22 @@ from pytest_ckptload.expected import (
 )
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.given import broken_record, state_in, verified
-from pytest_ckptload.lifetime import after_changing, after_deleting
 from pytest_ckptload.loader import Loader, Save
-from pytest_ckptload.loads import attempt, folder, quiet, renamed
+from pytest_ckptload.loads import Loaded, attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
 from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
-from pytest_ckptload.rules import Attempt, Comparison, FileFacts, judge
+from pytest_ckptload.rules import Aftermath, Attempt, Comparison, FileFacts, judge
 from pytest_ckptload.rules.facts import Reference, as_built
 from pytest_ckptload.subject import Subject
-from pytest_ckptload.torch_state import preserved
-from pytest_ckptload.training import train
+from pytest_ckptload.torch_state import Kept, preserved, same_random
+from pytest_ckptload.trials.again import other_contents, shared_memory, stale_names
+from pytest_ckptload.trials.behaviour import behave
+from pytest_ckptload.trials.lifetime import after_changing, after_deleting
+from pytest_ckptload.trials.surroundings import Surroundings
+from pytest_ckptload.trials.training import train
 from pytest_ckptload.zoo.from_state import module_like
 
 if TYPE_CHECKING:
@@ -176,14 +180,17 @@ class _Examination:
     reference_module: nn.Module | None = None
     findings: list[Finding] = field(default_factory=list)
     refused: str | None = None
+    eager_left: Kept | None = None
 
     def run(self) -> Verdict:
         case, structure = self.sample.case, self.subject.structure
         with quiet():
             expect, reference = self._refer()
         written = self.sample.bytes(verified=True)
+        around = None if self.sample.given else Surroundings(self.sample.path)
         with self._watched() as marks:
-            loaded, error = self._load()
+            attempted = self._load()
+            loaded, error = attempted.returned, attempted.error
             if is_wrapped(case.checkpoint) and expect in ("wrapped", "shapes"):
                 taken = "load" if expect == "wrapped" else expect
                 expect = "mismatch" if self._ignored(loaded) else taken
@@ -202,6 +209,8 @@ class _Examination:
             ending.promises -= {"strict"}
         self.findings += judge(ending)
         after = self.sample.bytes()
+        succeeded = expect == "load" and error is None
+        aftermath = self._aftermath(attempted.left, around, succeeded=succeeded)
         trained = after
         if reference is not None and isinstance(loaded, nn.Module):
             values = self.sample.values
@@ -217,10 +226,17 @@ class _Examination:
                     actual = observe(loaded)
                     self.findings += judge(Comparison(actual, held))
                 if expect == "load" and not self.sample.given:
+                    if case.module is not None:
+                        with stage("behaviour"):
+                            known = accused(self.findings)
+                            behaviour = behave(case.module, actual, held.eager, known)
+                            self.findings += judge(behaviour)
                     with stage("training"):
                         self.findings += train(actual, held.eager, accused(self.findings))
                     trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
+        if case.checkpoint.damage is None:
+            self.findings += judge(aftermath)
         if isinstance(loaded, nn.Module) and reference is not None and self._ours(trained):
             self._outlive(loaded)
         judged = (
@@ -231,6 +247,13 @@ class _Examination:
         dtypes = dtypes_in(self.sample.values)
         return Verdict(tuple(self.findings), judged, self.refused, dtypes=dtypes)
 
+    def _aftermath(self, left: Kept, around: Surroundings | None, *, succeeded: bool) -> Aftermath:
+        wanted, random = None if self.eager_left is None else self.eager_left.random, False
+        if succeeded and wanted is not None and left.random is not None:
+            random = not same_random(wanted, left.random)
+        files = {} if around is None else around.since()
+        return Aftermath(left.changed, random, promises=self.demands.promises, **files)
+
     def _ours(self, left: object) -> bool:
         """Whether the file may be destroyed, and is there yet."""
         return not self.sample.given and left is not None
@@ -238,11 +261,35 @@ class _Examination:
     def _outlive(self, loaded: nn.Module) -> None:
         """Destroy the file, last of all, and see what becomes of the module."""
         held = self.sample.path.with_name(f"held-{self.sample.path.name}")
+        alone = not self.sample.case.features and not self.findings
+        if alone:
+            with stage("second load"), quiet():
+                first = observe(loaded)
+                self.findings += judge(shared_memory(first, self._load, self.subject.construct))
         with stage("lifetime"), quiet():
             self.findings += judge(after_deleting(loaded, self.sample.path, held))
             if "detached" in self.demands.promises:
                 for life in after_changing(loaded, held):
                     self.findings += judge(life)
+        if alone:
+            with stage("second load"), quiet():
+                now = other_contents(self.sample.values)
+                self._replace(now)
+                self.findings += judge(stale_names(self._load(), self.sample.values, now))
+
+    def _replace(self, state: Mapping[str, Any]) -> None:
+        """Another checkpoint under the same name, written as the first was."""
+        path = self.sample.path
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        if self.demands.save is None:
+            write(state, path, self.sample.case.checkpoint)
+        else:
+            module = self.subject.build()
+            module.load_state_dict(state, assign=False)
+            self.demands.save(module, path)
 
     def _refer(self) -> tuple[str, nn.Module | None]:
         """What is to be expected of the load, and the eager module where there is one."""
@@ -253,6 +300,7 @@ class _Examination:
         module, error = self._attempt_eager(path, strict=True)
         if module is not None:
             return "wrapped" if wrapped else "load", module
+        self.eager_left = None
         if checkpoint.damage is not None:
             return "damage", None
         with ExitStack() as stack:
@@ -302,12 +350,14 @@ class _Examination:
         self, path: Path, *, strict: bool
     ) -> tuple[nn.Module | None, BaseException | None]:
         def load() -> nn.Module:
-            arguments = (self.subject.build, path, self.device)
+            arguments = (self.subject.construct, path, self.device)
             if self.demands.reference is not None:
                 return self.demands.reference(*arguments)
             return eager(*arguments, strict=strict, dtype=self.demands.dtype)
 
-        return attempt(load, fill=self.subject.fillable, part="reference")
+        loaded = attempt(load, fill=self.subject.fillable, part="reference")
+        self.eager_left = loaded.left
+        return loaded.returned, loaded.error
 
     def _watched(self) -> AbstractContextManager[Marks | None]:
         """Watch what a damaged file does to the process that loads it; no other does anything."""
@@ -315,9 +365,9 @@ class _Examination:
             return nullcontext()
         return watched(self.sample.path)
 
-    def _load(self) -> tuple[Any, BaseException | None]:
+    def _load(self) -> Loaded:
         return attempt(
-            lambda: self.loader(self.subject.build, self.sample.path, self.device),
+            lambda: self.loader(self.subject.construct, self.sample.path, self.device),
             fill=self.subject.fillable,
         )
 

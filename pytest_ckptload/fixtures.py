@@ -6,7 +6,7 @@ that runs, and its marker, by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -14,12 +14,16 @@ import pytest
 from pytest_ckptload.options import SETTINGS
 
 if TYPE_CHECKING:
+    from pytest_ckptload.allowances import Allowance
     from pytest_ckptload.checks import Checker, Defaults
+    from pytest_ckptload.scores import Trial
     from pytest_ckptload.tried import Tried
 
 __all__ = [
     "CURRENT",
     "PREPARE",
+    "TRIALS",
+    "allowances_in",
     "checker_for",
     "ckptload",
     "ckptload_case",
@@ -27,6 +31,7 @@ __all__ = [
     "ckptload_device",
     "ckptload_module",
     "tried_in",
+    "with_mutants",
 ]
 
 CURRENT = pytest.StashKey[pytest.Item]()
@@ -34,6 +39,9 @@ CURRENT = pytest.StashKey[pytest.Item]()
 
 PREPARE = pytest.StashKey[Callable[[], None]]()
 """What to do before an item is set up, kept on the item."""
+
+TRIALS = pytest.StashKey[list["Trial"]]()
+"""The trials of mutants in an item, until they are reported."""
 
 _CHECKER = pytest.StashKey["Checker"]()
 _MARKER_LISTS = {"features", "without", "promises", "devices"}
@@ -88,24 +96,32 @@ class Ckptload:
     def check(self, *args: Any, **kwargs: Any) -> Any:
         """Assert that a loader gives the module that eager loading gives."""
         __tracebackhide__ = True
-        return self._checker().check(*args, **kwargs)
+        return self._check("check", *args, **kwargs)
 
     def check_resume(self, *args: Any, **kwargs: Any) -> Any:
         """Assert that a resumer gives the module and the optimizer that eager resuming gives."""
         __tracebackhide__ = True
-        return self._checker().check_resume(*args, **kwargs)
+        return self._check("check_resume", *args, **kwargs)
 
     def assert_matches_eager(self, *args: Any, **kwargs: Any) -> None:
         """Assert that a loaded module is the one that eager loading of a case gives."""
         __tracebackhide__ = True
-        self._checker().assert_matches_eager(*args, **kwargs)
+        checker_for(self._item()).assert_matches_eager(*args, **kwargs)
 
-    def _checker(self) -> Checker:
+    def _check(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        item = self._item()
+        checker = checker_for(item)
+        if not args or not self._config.stash[SETTINGS].mutants:
+            return getattr(checker, method)(*args, **kwargs)
+        return with_mutants(item, checker, method, args[0], kwargs)
+
+    def _item(self) -> pytest.Item:
         __tracebackhide__ = True
         item = self._config.stash.get(CURRENT, None)
         if item is None:
             raise RuntimeError("ckptload checks run inside a test, and no test is running")
-        return checker_for(item)
+        return item
 
 
 def checker_for(item: pytest.Item) -> Checker:
@@ -113,14 +129,22 @@ def checker_for(item: pytest.Item) -> Checker:
     __tracebackhide__ = True
     if _CHECKER not in item.stash:
         from pytest_ckptload.checks import Checker
-        from pytest_ckptload.extending import know_features
-
-        know_features(item.config)
 
         item.stash[_CHECKER] = Checker(
             _defaults(item), item.nodeid, _options(item.config), lambda r: _record(item, r)
         )
     return item.stash[_CHECKER]
+
+
+def with_mutants(
+    item: pytest.Item, checker: Checker, method: str, load: Any, arguments: Mapping[str, Any]
+) -> Any:
+    """Run a check of a test, and then on the mutants of the loader."""
+    __tracebackhide__ = True
+    from pytest_ckptload.mutants import tried_with_mutants
+
+    record = item.stash.setdefault(TRIALS, []).append
+    return tried_with_mutants(checker, method, load, arguments, record)
 
 
 def tried_in(item: pytest.Item) -> Tried | None:
@@ -129,9 +153,18 @@ def tried_in(item: pytest.Item) -> Tried | None:
     return None if checker is None else checker.tried
 
 
+def allowances_in(item: pytest.Item) -> list[tuple[str, str, str, bool]]:
+    """The allowances that the checks of a test had: who gave each, its key, its reason, and whether
+    it was used.
+    """
+    checker = item.stash.get(_CHECKER, None)
+    held = {} if checker is None else checker.allowances
+    return [(a.where or _function(item), a.key, a.reason, used) for a, used in held.items()]
+
+
 def check_marker(item: pytest.Item) -> None:
     """Raises ``pytest.UsageError`` where the test's ``ckptload`` marker has arguments that are
-    none.
+    none, or that say nothing.
     """
     for marker in item.iter_markers("ckptload"):
         wrong = [repr(a) for a in marker.args]
@@ -141,6 +174,31 @@ def check_marker(item: pytest.Item) -> None:
                 f"@pytest.mark.ckptload takes {', '.join(_MARKER_ARGUMENTS)}, by keyword, "
                 f"not {', '.join(wrong)}"
             )
+    try:
+        _marked_allowances(item)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"@pytest.mark.ckptload: {error}") from None
+
+
+def _marked_allowances(item: pytest.Item) -> list[Allowance]:
+    """Those of all markers of a test, the nearest first: they add up."""
+    marked = [
+        (node, marker.kwargs["allow"])
+        for node, marker in item.iter_markers_with_node("ckptload")
+        if "allow" in marker.kwargs
+    ]
+    if not marked:
+        return []
+    from pytest_ckptload.allowances import allowances
+
+    return [a for node, allow in marked for a in allowances(allow, _function(node))]
+
+
+def _function(node: Any) -> str:
+    """The id of a node, of a test without its parameters: what is written there, all share."""
+    if isinstance(node, pytest.Function) and node.parent is not None:
+        return f"{node.parent.nodeid}::{node.originalname}"
+    return str(node.nodeid)
 
 
 def _defaults(item: pytest.Item) -> Defaults:
@@ -159,7 +217,7 @@ def _defaults(item: pytest.Item) -> Defaults:
         features=settings.features or marked.get("features"),
         without=settings.without or marked.get("without", ()),
         promises=settings.promises or marked.get("promises", ()),
-        allow=marked.get("allow", {}),
+        allow=(*_marked_allowances(item), *settings.allow),
         devices=settings.devices or marked.get("devices", ()),
         max_examples=_first(settings.max_examples, marked.get("max_examples")),
         seed=settings.seed,

@@ -13,14 +13,15 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_ckptload.process_state import undisturbed
 from pytest_ckptload.progress import stage
-from pytest_ckptload.torch_state import poisoned, preserved
+from pytest_ckptload.torch_state import Kept, poisoned, preserved
 
-__all__ = ["attempt", "emptied", "folder", "quiet", "renamed"]
+__all__ = ["Loaded", "attempt", "emptied", "folder", "quiet", "renamed"]
 
 
 @contextmanager
@@ -74,24 +75,34 @@ def renamed(path: Path) -> Path:
     return path.rename(path.with_name(f"{path.stem}-{next(_NUMBERS)}{path.suffix}"))
 
 
-def attempt(
-    load: Callable[[], Any], *, fill: bool = True, part: str = "load"
-) -> tuple[Any, BaseException | None]:
-    """Run a load with new memory poisoned; what it returned, or what it raised.
+@dataclass
+class Loaded:
+    """What a load returned, or the error that it raised, and in which state it left torch."""
+
+    returned: Any = None
+    error: BaseException | None = None
+    left: Kept = field(default_factory=Kept)
+
+
+def attempt(load: Callable[[], Any], *, fill: bool = True, part: str = "load") -> Loaded:
+    """Run a load with new memory poisoned.
 
     A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of
     it. ``part`` is what is said to be under way.
     """
     here = os.getpid()
+    left = Kept()
     try:
-        with stage(part), preserved(), undisturbed(), poisoned(fill=fill):
-            return load(), None
+        # Poisoned from outside: what it sets is nothing that the load has changed.
+        with stage(part), poisoned(fill=fill), preserved() as left, undisturbed():
+            returned = load()
+        return Loaded(returned, None, left)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         if _of_a_runner(error):
             raise
-        return None, error
+        return Loaded(None, error, left)
     finally:
         if os.getpid() != here:
             # A copy that the loader forked: there is one examination, and it is not this one.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["described", "printable"]
+__all__ = ["described", "printable", "shortened"]
 
 _MOST = 200
 _LONG_WORD = re.compile(rf"\S{{{_MOST + 1},}}")
@@ -29,6 +29,15 @@ def described(error: BaseException) -> str:
     except Exception:
         return f"{type(error).__name__}, which cannot say what it is"
     return f"{type(error).__name__}: {text}"
+
+
+def shortened(value: object, most: int = 80) -> str:
+    """The ``repr`` of anything, on one line and no longer than that."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:
+        text = f"a {type(value).__name__} whose repr raises {type(error).__name__}"
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def _shortened(word: re.Match[str]) -> str:

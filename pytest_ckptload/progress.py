@@ -19,7 +19,18 @@ __all__ = ["BOARD", "Board", "resident", "stage"]
 
 # stage, since when, seconds of the last eager load, seconds of the slowest load, memory before it
 _LAYOUT = struct.Struct("@idddq")
-_STAGES = ("idle", "writing", "reading", "reference", "load", "observation", "training", "lifetime")
+_STAGES = (
+    "idle",
+    "writing",
+    "reading",
+    "reference",
+    "load",
+    "observation",
+    "behaviour",
+    "training",
+    "second load",
+    "lifetime",
+)
 
 
 class Board:

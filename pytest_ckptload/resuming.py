@@ -23,11 +23,12 @@ from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
-from pytest_ckptload.rules import Attempt, FileFacts, Training, judge
-from pytest_ckptload.stepping import take_step
+from pytest_ckptload.rules import Aftermath, Attempt, FileFacts, Training, judge
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
-from pytest_ckptload.training import names_of_slots, unlike_after
+from pytest_ckptload.trials.stepping import take_step
+from pytest_ckptload.trials.surroundings import Surroundings
+from pytest_ckptload.trials.training import names_of_slots, unlike_after
 from pytest_ckptload.zoo.optimizers import build_scheduler, steppable
 
 __all__ = ["adamw", "examine_resume"]
@@ -118,12 +119,17 @@ def _examine(
     device: torch.device,
 ) -> list[Finding]:
     with quiet(), stage("reference"):
-        eager_module, eager_optimizer = eager_resume(subject.build, make_optimizer, path, device)
+        eager_module, eager_optimizer = eager_resume(
+            subject.construct, make_optimizer, path, device
+        )
     before = _bytes(path)
-    returned, error = attempt(
-        lambda: resume(subject.build, make_optimizer, path, device), fill=subject.fillable
+    around = Surroundings(path)
+    loaded = attempt(
+        lambda: resume(subject.construct, make_optimizer, path, device), fill=subject.fillable
     )
+    returned, error = loaded.returned, loaded.error
     findings = judge(Attempt("load", frozenset(), error, _unfit(returned, error)))
+    findings += judge(Aftermath(loaded.left.changed, **around.since()))
     after = trained = _bytes(path)
     if error is None and not findings:
         module, optimizer = returned

@@ -15,6 +15,7 @@ import torch
 from hypothesis.strategies import SearchStrategy
 
 from pytest_ckptload import devices as device_names
+from pytest_ckptload.allowances import Allowance, Allowances
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
 from pytest_ckptload.ingredients import blame
@@ -28,23 +29,23 @@ from pytest_ckptload.worker import Limits, isolated
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
 
-__all__ = ["Allow", "Defaults", "Examine", "Report", "Runner", "Target"]
+__all__ = ["Defaults", "Examine", "Report", "Runner", "Target"]
 
 Examine = Callable[[Case, torch.device, Path], Verdict]
 """The verdict on a case on a device; the path is a folder to write to."""
 
-Allow = Callable[[Finding, Case], "str | None"]
-"""Why a finding on a case is accepted; ``None`` where it is not."""
-
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a check does where its arguments do not say: from the command line, ini and marker."""
+    """What a check does where its arguments do not say: from the command line, ini and marker.
+
+    With ``hasty`` it ends at the first finding, and cases with the features in it come first.
+    """
 
     features: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
     promises: Collection[str] = ()
-    allow: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[Allowance, ...] = ()
     devices: tuple[str, ...] = ()
     max_examples: int | None = None
     seed: int | None = None
@@ -55,6 +56,7 @@ class Defaults:
     timeout: float | None = None
     memory: int | None = None
     covering: bool = True
+    hasty: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -63,8 +65,9 @@ class Report:
 
     ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
     because the reference itself refused them; ``tried`` counts what was in them. ``advice`` holds
-    one finding for each rule that advises; ``allowed`` the reasons of allowances that were used;
-    ``notes`` say what was verified of a given file.
+    one finding for each rule that advises; ``allowed`` the reasons of allowances that were used, by
+    what they allow, ``unused`` those of the check's own ``allow=`` that nothing matched; ``notes``
+    say what was verified of a given file.
     """
 
     loader: str
@@ -74,6 +77,7 @@ class Report:
     tried: Tried = field(default_factory=Tried)
     advice: tuple[Finding, ...] = ()
     allowed: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -89,7 +93,6 @@ class Report:
         self.tried.merge(outcome.tried)
         known = {finding.code for finding in self.advice}
         self.advice += tuple(f for code, f in outcome.advice.items() if code not in known)
-        self.allowed.update(outcome.allowed)
         self.notes = tuple(dict.fromkeys((*self.notes, *outcome.notes)))
 
 
@@ -104,7 +107,7 @@ class Target:
 
     name: str
     examine: Examine
-    allow: Allow
+    allow: Allowances
     subject: Subject | None = None
     subject_name: str = ""
     features: Sequence[str] | None = None
@@ -120,7 +123,8 @@ class Runner:
     """Runs the checks of one test, which it counts.
 
     ``node`` is the id of the test, ``options`` what else a command needs to run that test again;
-    ``record`` is told of every check that passed. ``tried`` counts what was in the cases of all.
+    ``record`` is told of every check that passed. ``tried`` counts what was in the cases of all,
+    ``allowances`` has each that a check was given, and whether any used it.
     """
 
     def __init__(
@@ -135,6 +139,7 @@ class Runner:
         self.options = tuple(options)
         self.record = record
         self.tried = Tried()
+        self.allowances: dict[Allowance, bool] = {}
         self._checks = 0
 
     def run(
@@ -154,12 +159,24 @@ class Runner:
             outcome = self._search(target, device, max_examples)
             report.add(str(device), outcome)
             self.tried.merge(outcome.tried)
+            self.account(target.allow, complete=False)
             if outcome.failure is not None:
                 raise self._mismatch(target, device, outcome)
             if not outcome.judged:
                 raise ValueError(f"nothing was judged{_why_nothing(target, outcome)}")
+        # One case alone is no occasion for all of them.
+        self.account(target.allow, complete=self.defaults.replay is None)
+        report.allowed = target.allow.reasons
+        report.unused = {a.key: a.reason for a in target.allow.unused if not a.where}
         self.record(report)
         return report
+
+    def account(self, allow: Allowances, *, complete: bool) -> None:
+        """Keep which allowances were used; and where a check was ``complete``, which were not."""
+        self.allowances.update(dict.fromkeys(allow.used, True))
+        if complete:
+            for allowance in allow.unused:
+                self.allowances.setdefault(allowance, False)
 
     def _search(self, target: Target, device: torch.device, max_examples: int | None) -> Outcome:
         budget = Budget(
@@ -167,6 +184,7 @@ class Runner:
             self.defaults.seed,
             self.defaults.shrink,
             f"{self.node}#{self._checks}@{device}",
+            self.defaults.hasty is not None,
         )
         fixed, random = target.fixed, None
         if fixed is None and self.defaults.replay is not None:
@@ -179,6 +197,8 @@ class Runner:
                 "structure": structure,
             }
             fixed = list(target.covering(**chosen)) if self.defaults.covering else []
+            if wanted := self.defaults.hasty:
+                fixed.sort(key=lambda case: not set(wanted).intersection(case.features))
             random = target.random(**chosen) if budget.max_examples != 0 else None
         strict = self.defaults.strict
         with self._isolated(target, target.examine, device) as examine:

@@ -39,13 +39,14 @@ class Budget:
 
     ``max_examples`` bounds the random cases, after the covering set; ``None`` leaves it to
     Hypothesis' settings. ``key`` names the search in Hypothesis' database; ``seed`` fixes what is
-    drawn.
+    drawn. ``hasty`` ends it at the first case with a finding, which need not be the smallest.
     """
 
     max_examples: int | None = None
     seed: int | None = None
     shrink: bool = True
     key: str = ""
+    hasty: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,9 @@ class Outcome:
     """What a search saw.
 
     ``failure`` is the smallest case of the first rule that was broken, ``others`` one case for each
-    other rule. ``advice`` holds one finding for each rule that advises, ``allowed`` the reasons of
-    allowances that were used, by code. ``tried`` says what was in the cases. ``judged`` counts the
-    cases that could be judged, ``refused`` holds the reference's errors for files that it refused,
-    which were not judged.
+    other rule. ``advice`` holds one finding for each rule that advises. ``tried`` says what was in
+    the cases. ``judged`` counts the cases that could be judged, ``refused`` holds the reference's
+    errors for files that it refused, which were not judged.
     ``deaths`` counts the cases that the loader brought its process down with, ``cut`` says that the
     search ended early because of them. ``notes`` are what verdicts had to say besides.
     """
@@ -73,7 +73,6 @@ class Outcome:
     failure: Found | None = None
     others: list[Found] = field(default_factory=list)
     advice: dict[str, Finding] = field(default_factory=dict)
-    allowed: dict[str, str] = field(default_factory=dict)
     tried: Tried = field(default_factory=Tried)
     flaky: bool = False
     judged: int = 0
@@ -114,10 +113,9 @@ def search(
         if verdict.refused is not None:
             outcome.refused.append(verdict.refused)
         for finding in verdict.findings:
-            reason = allow(finding, case)
-            if reason is not None:
-                outcome.allowed[finding.code] = reason
-            elif finding.advice and not strict:
+            if allow(finding, case) is not None:
+                continue
+            if finding.advice and not strict:
                 outcome.advice.setdefault(finding.code, finding)
             else:
                 unallowed.append(finding)
@@ -128,14 +126,17 @@ def search(
             deadly[_text(case)] = kept
         return kept
 
-    _cover(failing, covering, outcome)
+    _cover(failing, covering, outcome, budget.hasty)
     if outcome.failure is None and random is not None:
         _explore(failing, random, budget, outcome)
     return outcome
 
 
 def _cover(
-    failing: Callable[[Case], tuple[Finding, ...]], covering: Iterable[Case], outcome: Outcome
+    failing: Callable[[Case], tuple[Finding, ...]],
+    covering: Iterable[Case],
+    outcome: Outcome,
+    hasty: bool,
 ) -> None:
     """Go through all fixed cases: for each rule that is broken the smallest, smallest first."""
     smallest: dict[str, Found] = {}
@@ -149,7 +150,7 @@ def _cover(
             code = findings[0].code
             if code not in smallest or _size(case) < _size(smallest[code].case):
                 smallest[code] = Found(case, findings)
-        if outcome.cut:
+        if outcome.cut or (hasty and findings):
             break
     if smallest:
         outcome.failure, *outcome.others = sorted(smallest.values(), key=lambda f: _size(f.case))

@@ -6,7 +6,7 @@ Apart from the checker because inputs make subjects, too, and nothing here loads
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.dtypes import PACKED
 from pytest_ckptload.loader import Build
 from pytest_ckptload.observe import Observation, observe
-from pytest_ckptload.zoo import seeded
+from pytest_ckptload.zoo import seed, seeded
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
 __all__ = ["Subject"]
@@ -22,7 +22,10 @@ __all__ = ["Subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A module factory under a fixed seed, and one fresh module of it for everybody to look at."""
+    """A module factory under a fixed seed, and one fresh module of it for everybody to look at.
+
+    ``make`` is the factory itself, which draws its random numbers from torch's generators.
+    """
 
     make: Build
     seed: int = 0
@@ -31,6 +34,13 @@ class Subject:
         """A fresh module on the ambient device."""
         with seeded(self.seed):
             return self.make()
+
+    def construct(self) -> nn.Module:
+        """The same for loaders, to whom it is an ordinary factory: the random numbers that it draws
+        are drawn, which is seen in what comes after.
+        """
+        seed(self.seed)
+        return self.make()
 
     @cached_property
     def fresh(self) -> nn.Module:
@@ -52,4 +62,4 @@ class Subject:
     @classmethod
     def of(cls, case: Case) -> Subject:
         """The subject of a case that has its own module."""
-        return cls(case.build, case.seed)
+        return cls(partial(case.module.build, None) if case.module else case.build, case.seed)

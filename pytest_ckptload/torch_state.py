@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,10 @@ from torch.utils import _device
 # A module of a class of its own, which type checkers cannot see into.
 _deterministic: Any = torch.utils.deterministic
 
-__all__ = ["poisoned", "preserved", "snapshot"]
+__all__ = ["Kept", "poisoned", "preserved", "same_random", "snapshot"]
+
+# The CPU's generator, and that of each device of the accelerator by index.
+_Random = tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]
 
 
 def snapshot() -> dict[str, Any]:
@@ -59,8 +62,20 @@ def _restore(settings: dict[str, Any]) -> None:
     )
 
 
+@dataclass
+class Kept:
+    """What was found at the end of what ``preserved`` undoes.
+
+    ``changed`` has the settings that were not as before, by name: what they were, and what they
+    had become. ``random`` is the state in which the generators were left.
+    """
+
+    changed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    random: _Random | None = None
+
+
 @contextmanager
-def preserved() -> Iterator[None]:
+def preserved() -> Iterator[Kept]:
     """Torch's global state is afterwards what it was before, whatever happened inside.
 
     That is all of ``snapshot``, the random state, the default device, and contexts that were
@@ -69,12 +84,21 @@ def preserved() -> Iterator[None]:
     before = snapshot()
     generators = _random_state()
     devices = _device_state()
+    kept = Kept()
     try:
-        yield
+        yield kept
     finally:
+        kept.random = _random_state()
+        kept.changed = {
+            name: (str(before[name]), str(value))
+            for name, value in snapshot().items()
+            if value != before[name]
+        }
+        if _device_state() != devices:
+            kept.changed["default device"] = (str(devices), str(_device_state()))
         if _device_state() != devices:
             _set_device_state(devices)
-        if snapshot() != before:
+        if kept.changed.keys() & before.keys():
             _restore(before)
         _set_random_state(generators)
 
@@ -98,6 +122,10 @@ class _DeviceState:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __str__(self) -> str:
+        devices = [str(getattr(mode, "device", type(mode).__name__)) for mode in self.modes]
+        return ", ".join(devices) or str(self.current or "cpu")
+
 
 def _device_state() -> _DeviceState:
     depth = torch._C._len_torch_function_stack()
@@ -118,7 +146,7 @@ def _set_device_state(state: _DeviceState) -> None:
     torch._GLOBAL_DEVICE_CONTEXT.device_context = state.context
 
 
-def _random_state() -> tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]:
+def _random_state() -> _Random:
     accelerators = []
     if torch.accelerator.is_available():
         module = torch.get_device_module(torch.accelerator.current_accelerator())
@@ -129,7 +157,14 @@ def _random_state() -> tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]:
     return torch.get_rng_state(), accelerators
 
 
-def _set_random_state(state: tuple[torch.Tensor, list[tuple[int, torch.Tensor]]]) -> None:
+def same_random(left: _Random, right: _Random) -> bool:
+    """Whether all generators go on with the same numbers."""
+    return torch.equal(left[0], right[0]) and all(
+        torch.equal(one, other) for (_, one), (_, other) in zip(left[1], right[1], strict=True)
+    )
+
+
+def _set_random_state(state: _Random) -> None:
     torch.set_rng_state(state[0])
     for index, generator in state[1]:
         module = torch.get_device_module(torch.accelerator.current_accelerator())

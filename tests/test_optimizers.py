@@ -22,7 +22,6 @@ from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager, eager_resume
 from pytest_ckptload.resuming import examine_resume
-from pytest_ckptload.stepping import take_step
 from pytest_ckptload.strategies import (
     covering,
     optimizers,
@@ -30,6 +29,7 @@ from pytest_ckptload.strategies import (
     resume_cases,
     resume_covering,
 )
+from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Plan, first
 from pytest_ckptload.zoo.optimizers import NAMED, OPTIMIZERS, SCHEDULERS

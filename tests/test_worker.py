@@ -264,12 +264,18 @@ def test_an_error_that_cannot_be_sent_is_described(tmp_path):
 
 
 def test_an_interrupt_in_a_load_interrupts_the_session():
+    # Python ignores it where a shell started it in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def interrupts(build, path, device):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
 
-    with pytest.raises(KeyboardInterrupt):
-        checker().check(interrupts)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            checker().check(interrupts)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_where_torch_itself_dies_nothing_is_judged():

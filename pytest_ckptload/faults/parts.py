@@ -5,7 +5,7 @@ Apart so that the files of faults share it, and each holds faults alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -14,16 +14,33 @@ from torch import nn
 from pytest_ckptload.loader import Build
 
 __all__ = [
+    "HELD",
+    "PLAIN",
     "Change",
     "Tensors",
     "assigned",
+    "buffers_of",
+    "clones_parameters",
     "keeps_everything",
     "loads_without_strict",
+    "parameters_anew",
     "read_state",
+    "same_type",
 ]
 
 Tensors = Mapping[str, torch.Tensor]
 Change = Callable[[str, torch.Tensor], torch.Tensor]
+
+HELD = ("alias-attribute", "view-parameter")
+"""The features that new tensors in the place of the old ones come apart from."""
+
+
+def _plain() -> nn.Module:
+    return nn.Linear(2, 2)
+
+
+PLAIN = {"build": _plain}
+"""A check of one small module without features, which is loaded more than once."""
 
 
 def read_state(path: Path, device: torch.device, *, mapped: bool = True) -> Tensors:
@@ -56,3 +73,35 @@ def loads_without_strict(build: Build, path: Path, device: torch.device) -> nn.M
     module = build().to(device)
     module.load_state_dict(read_state(path, device), strict=False)
     return module
+
+
+def clones_parameters(module: nn.Module) -> None:
+    """Give each parameter memory of its own: right, unless something else shares it."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def buffers_of(module: nn.Module) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
+    """Every buffer, with the part that holds it and its name there."""
+    for part in module.modules():
+        for name, buffer in list(part._buffers.items()):
+            if buffer is not None:
+                yield part, name, buffer
+
+
+def same_type(old: nn.Parameter) -> nn.Parameter:
+    """Another parameter over the same data, alike but for hooks and references to it."""
+    made = type(old)(old.data, requires_grad=old.requires_grad)
+    made.__dict__.update(old.__dict__)
+    return made
+
+
+def parameters_anew(module: nn.Module, make: Callable[[nn.Parameter], nn.Parameter]) -> None:
+    """Replace every parameter once, ties kept."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for part in module.modules():
+        for name, old in list(part._parameters.items()):
+            if old is not None:
+                if old not in made:
+                    made[old] = make(old)
+                setattr(part, name, made[old])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Overlap", "is_dense", "overlaps", "strides_of"]
+__all__ = ["Overlap", "is_dense", "overlaps", "overlaps_with_itself", "strides_of"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,22 @@ def is_dense(tensor: torch.Tensor) -> bool:
             return False
         expected *= size
     return True
+
+
+def overlaps_with_itself(tensor: torch.Tensor) -> bool:
+    """Whether two elements of the tensor share memory. Not of tensors without strides."""
+    if tensor.layout != torch.strided or tensor.numel() < 2 or is_dense(tensor):
+        return False
+    reach = 0
+    dimensions = zip(tensor.stride(), tensor.shape, strict=True)
+    for stride, size in sorted((stride, size) for stride, size in dimensions if size > 1):
+        if stride == 0:
+            return True
+        if stride <= reach:  # it may, as interleaved dimensions do, and need not
+            starts, length = _runs(tensor, 0)
+            return bool((starts.diff() < length).any())
+        reach += (size - 1) * stride
+    return False
 
 
 def overlaps(tensors: Mapping[str, torch.Tensor]) -> dict[frozenset[str], Overlap]:
@@ -106,15 +122,17 @@ def _share_elements(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Whether two tensors whose extents meet share an element."""
     if is_dense(left) and is_dense(right):
         return True
-    starts, length = _runs(left)
-    other_starts, other_length = _runs(right)
+    starts, length = _runs(left, left.data_ptr())
+    other_starts, other_length = _runs(right, right.data_ptr())
     below = torch.searchsorted(other_starts, starts - other_length, right=True)
     above = torch.searchsorted(other_starts, starts + length, right=False)
     return bool((above > below).any())
 
 
-def _runs(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """The addresses where the tensor's runs of adjacent bytes start, sorted, and a run's length."""
+def _runs(tensor: torch.Tensor, address: int) -> tuple[torch.Tensor, int]:
+    """The addresses where the runs of adjacent bytes of a tensor at ``address`` start, sorted, and
+    a run's length.
+    """
     length = 1
     starts = torch.zeros(1, dtype=torch.int64, device="cpu")
     dimensions = zip(tensor.stride(), tensor.shape, strict=True)
@@ -127,4 +145,4 @@ def _runs(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
             steps = torch.arange(size, dtype=torch.int64, device="cpu") * stride
             starts = (starts[:, None] + steps).reshape(-1)
     width = tensor.element_size()
-    return starts.mul_(width).add_(tensor.data_ptr()).sort().values, length * width
+    return starts.mul_(width).add_(address).sort().values, length * width

@@ -6,6 +6,7 @@ keeps, calls nothing of the user's, and compares nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from pytest_ckptload.observe.aliasing import Overlap, overlaps
+from pytest_ckptload.observe.hooks import hooks_of_module, hooks_of_tensor
 
 __all__ = ["Observation", "Place", "observe"]
 
@@ -48,12 +50,14 @@ class Place:
 class Observation:
     """A module's tensors and submodules, in its own order.
 
-    ``modes`` says by path which modules are in training mode, ``customised`` which take part in
-    loading with code of their own (hooks, or a ``_load_from_state_dict`` from outside torch).
+    ``parts`` are the module and its submodules by path, ``modes`` says which of them are in
+    training mode, ``customised`` which take part in loading with code of their own (hooks, or a
+    ``_load_from_state_dict`` from outside torch).
     """
 
     module: nn.Module
     places: dict[str, Place]
+    parts: dict[str, nn.Module]
     modes: dict[str, bool]
     customised: frozenset[str]
 
@@ -71,14 +75,42 @@ class Observation:
         firsts = {names[0]: self.places[names[0]].tensor for names in self.groups.values()}
         return overlaps(firsts)
 
+    @cached_property
+    def hooks(self) -> dict[str, Counter[str]]:
+        """The hooks of each module and tensor that has some, by path or name: their kind and name,
+        and how many there are.
+        """
+        found = {path or "the module": hooks_of_module(part) for path, part in self.parts.items()}
+        for name, place in self.places.items():
+            if place.kind == "parameter" and self.groups[name][0] == name:
+                found[name] = hooks_of_tensor(place.tensor)
+        return {where: hooks for where, hooks in found.items() if hooks}
+
+    @cached_property
+    def extra_state(self) -> dict[str, object]:
+        """What each module that has extra state gives for it, by path; or the exception it raises.
+
+        Runs the module's own code, as making its state dict does.
+        """
+        given: dict[str, object] = {}
+        for path, part in self.parts.items():
+            if type(part).get_extra_state is not nn.Module.get_extra_state:
+                try:
+                    given[path] = part.get_extra_state()
+                except Exception as error:
+                    given[path] = error
+        return given
+
 
 def observe(module: nn.Module) -> Observation:
     """Observe ``module`` as it stands. Changes nothing, and reads no tensor's contents."""
     places: dict[str, Place] = {}
     attributes: dict[str, Place] = {}
+    parts: dict[str, nn.Module] = {}
     modes: dict[str, bool] = {}
     customised = set()
-    for path, part in _walk(module, ""):
+    for path, part in _walk(module, "", ()):
+        parts[path.rstrip(".")] = part
         modes[path.rstrip(".")] = part.training
         if _customised(part):
             customised.add(path)
@@ -87,7 +119,7 @@ def observe(module: nn.Module) -> Observation:
             home[path + name] = _place(path + name, kind, tensor)
     # Attributes last: what is a parameter and an attribute as well goes by its name as the former.
     places.update(attributes)
-    return Observation(module, places, modes, frozenset(customised))
+    return Observation(module, places, parts, modes, frozenset(customised))
 
 
 def _place(name: str, kind: str, tensor: torch.Tensor) -> Place:
@@ -98,11 +130,15 @@ def _place(name: str, kind: str, tensor: torch.Tensor) -> Place:
     return Place(name, kind, tensor)
 
 
-def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+def _walk(
+    module: nn.Module, path: str, above: tuple[nn.Module, ...]
+) -> Iterator[tuple[str, nn.Module]]:
+    """The module and those below it by path, one that holds itself once."""
     yield path, module
+    above = (*above, module)
     for name, child in module._modules.items():
-        if child is not None:
-            yield from _walk(child, f"{path}{name}.")
+        if child is not None and not any(child is other for other in above):
+            yield from _walk(child, f"{path}{name}.", above)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:

@@ -23,12 +23,13 @@ def mmap_stream(
 ) -> nn.Module:
     """Map the file, cast and move one tensor after the other, build the module on meta, assign.
 
-    Floating tensors are cast to ``dtype``; others keep theirs.
+    Floating tensors are cast to ``dtype``; others keep theirs, and so does extra state.
     """
     payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     state: Any = state_dict_in(payload)
     for name, tensor in state.items():
-        if isinstance(tensor, torch.Tensor):
+        if isinstance(tensor, torch.Tensor) and not name.endswith("_extra_state"):
+            tensor = tensor.detach()  # a buffer may have been saved as a Parameter
             state[name] = tensor.to(device, dtype if tensor.is_floating_point() else None)
     with torch.device("meta"):
         module = build()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     aliasing,
+    behaviour,
     file,
     optimizers,
     robustness,
@@ -16,18 +17,30 @@ from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     values,
 )
 from pytest_ckptload.rules.ending import Ending
-from pytest_ckptload.rules.facts import Attempt, Comparison, FileFacts, Lifetime, Training
+from pytest_ckptload.rules.facts import (
+    Aftermath,
+    Attempt,
+    Behaviour,
+    Comparison,
+    FileFacts,
+    Lifetime,
+    SecondLoad,
+    Training,
+)
 from pytest_ckptload.rules.rule import RULES, Broken, Rule, judge, rule
 
 __all__ = [
     "RULES",
+    "Aftermath",
     "Attempt",
+    "Behaviour",
     "Broken",
     "Comparison",
     "Ending",
     "FileFacts",
     "Lifetime",
     "Rule",
+    "SecondLoad",
     "Training",
     "judge",
     "rule",

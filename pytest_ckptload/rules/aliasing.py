@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_ckptload.rules.facts import Comparison
+from pytest_ckptload.observe.aliasing import overlaps_with_itself
+from pytest_ckptload.rules.facts import Comparison, SecondLoad
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []
@@ -115,3 +116,51 @@ def _independent(c: Comparison, one: str, two: str) -> bool:
     if one not in groups or two not in groups or groups[one] == groups[two]:
         return False
     return frozenset((groups[one][0], groups[two][0])) not in c.reference.eager.overlaps
+
+
+@rule(
+    "CKPT403",
+    "loads-share-memory",
+    SecondLoad,
+    statement="Two loads of one file share no memory.",
+    explanation=(
+        "Each caller takes its module for its own: training one, or moving it, must not change the "
+        "other. Tensors that construction itself shares between modules are left alone."
+    ),
+    cause=(
+        "What was read is kept and given out again, and assigned without a copy; or the file is "
+        "mapped with MAP_SHARED."
+    ),
+    fix="Read, or map privately, for each load; or copy what a cache gives out.",
+    references=("pytorch/rl#3966", "vllm-project/vllm#32718"),
+)
+def loads_share_memory(second: SecondLoad) -> Iterator[Broken]:
+    for first, other in second.shared:
+        yield Broken(first, f"it has elements in common with {other} of the next load", (first,))
+
+
+@rule(
+    "CKPT404",
+    "overlaps-itself",
+    Comparison,
+    statement="No tensor overlaps itself where the eager module's does not.",
+    explanation=(
+        "Several elements of such a tensor are one place in memory. Reading it is right; writing "
+        "in place raises, or changes the others along with it: no optimizer can step it, and no "
+        "running statistic be kept in it."
+    ),
+    cause=(
+        "The file holds an expanded tensor (`expand`, stride 0), and its entry was assigned as it "
+        "is."
+    ),
+    fix="Make entries that overlap themselves dense before assigning them: `tensor.contiguous()`.",
+    references=("lucidrains/titans-pytorch#64",),
+)
+def overlaps_itself(c: Comparison) -> Iterator[Broken]:
+    for place, eager in c.shared:
+        tensor = place.tensor
+        if overlaps_with_itself(tensor) and not overlaps_with_itself(eager.tensor):
+            yield Broken(
+                place.name,
+                f"elements share memory: shape {tuple(tensor.shape)}, strides {tensor.stride()}",
+            )

@@ -167,7 +167,7 @@ CAUSES = (
     ),
     Cause(
         ("CKPT206",),
-        ("CKPT502", "CKPT504", "CKPT508", "CKPT902"),
+        ("CKPT502", "CKPT508", "CKPT902"),
         SAME_TENSOR,
         "what requires no gradient is given to no optimizer",
     ),
@@ -179,7 +179,7 @@ CAUSES = (
     ),
     Cause(
         ("CKPT301", "CKPT302", "CKPT305", "CKPT401", "CKPT502", "CKPT503"),
-        ("CKPT504", "CKPT505"),
+        ("CKPT505",),
         ANYWHERE,
         "an optimizer's state is given to parameters by their position",
     ),

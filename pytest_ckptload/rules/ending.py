@@ -18,7 +18,9 @@ _DURING = {
     "reference": "during the eager load",
     "load": "during the load",
     "observation": "when the loaded tensors were read",
+    "behaviour": "when the loaded module was called",
     "training": "when the loaded module was trained",
+    "second load": "during another load by the same loader",
     "lifetime": "when the loaded tensors were read again, with the file gone",
 }
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)')

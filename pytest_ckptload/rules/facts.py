@@ -17,11 +17,14 @@ from pytest_ckptload.observe import Observation, Place
 from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan
 
 __all__ = [
+    "Aftermath",
     "Attempt",
+    "Behaviour",
     "Comparison",
     "FileFacts",
     "Lifetime",
     "Reference",
+    "SecondLoad",
     "Training",
     "as_built",
     "same_entry",
@@ -239,6 +242,25 @@ class Attempt:
 
 
 @dataclass
+class Aftermath:
+    """What a load leaves behind, besides the module.
+
+    ``settings`` are those of torch's globals that it changed, by name, as they were and as they
+    are. ``random`` says that torch's generators go on with other numbers than after the eager load.
+    ``added``, ``removed`` and ``altered`` are the files beside the checkpoint that are new, gone or
+    written to, ``opened`` says that the checkpoint is still open, and under which name.
+    """
+
+    settings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    random: bool = False
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
+    promises: frozenset[str] = frozenset()
+
+
+@dataclass
 class FileFacts:
     """What became of the file: its bytes (or what stands for them) at three times."""
 
@@ -257,6 +279,30 @@ class Lifetime:
     event: str
     changed: tuple[str, ...] = ()
     error: str | None = None
+
+
+@dataclass
+class SecondLoad:
+    """What the same loader gave when it was called again.
+
+    ``shared`` are the pairs of names, of the first module and of the second, that have memory in
+    common; ``stale`` the names that have the values of a file which was replaced in between, or
+    ``error`` what that load raised.
+    """
+
+    shared: tuple[tuple[str, str], ...] = ()
+    stale: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass
+class Behaviour:
+    """How the outputs and gradients of two modules differ that were called with the same: for each
+    submodule by path, and each parameter by name, in words.
+    """
+
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    gradients: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

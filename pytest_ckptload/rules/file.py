@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_ckptload.rules.facts import FileFacts, Lifetime
+from pytest_ckptload.rules.facts import Aftermath, FileFacts, Lifetime, SecondLoad
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []
@@ -79,6 +79,76 @@ def needs_its_file(life: Lifetime) -> Iterator[Broken]:
 def follows_its_file(life: Lifetime) -> Iterator[Broken]:
     if life.event in ("saved over", "truncated"):
         yield from _broken(life)
+
+
+@rule(
+    "CKPT704",
+    "left-behind",
+    Aftermath,
+    statement="A load leaves no file beside the checkpoint, and does not keep the checkpoint open.",
+    explanation=(
+        "Files that a load adds to a folder of weights are taken for weights by whoever reads the "
+        "folder next, and fill disks. A file that is kept open cannot be replaced on some systems, "
+        "and counts against the limit of the process. Caches and lazy readers do so on purpose, so "
+        "this is advice."
+    ),
+    cause="A temporary file is not removed, or a file is opened without being closed.",
+    fix="Use `tempfile.TemporaryDirectory`, and open files in a `with` statement.",
+    references=("pytorch/rl#3966", "safetensors/safetensors#164"),
+    advice=True,
+)
+def left_behind(after: Aftermath) -> Iterator[Broken]:
+    for name in after.added:
+        yield Broken(name, "it is new beside the checkpoint after the load")
+    for name in after.opened:
+        yield Broken(name, "it is still open after the load")
+
+
+@rule(
+    "CKPT705",
+    "stale-load",
+    SecondLoad,
+    statement="A file that was replaced is read again by the next load.",
+    explanation=(
+        "The file is loaded again when another checkpoint stands under its name: the module must "
+        "hold what the new one says. A cache must go by more than the name: by size and time, or "
+        "by contents."
+    ),
+    cause="What was read is kept by the file's name, and given out again without a look at it.",
+    fix="Add the file's size and `st_mtime_ns` to the key of the cache, or do without it.",
+    references=("vllm-project/vllm#32718",),
+)
+def stale_load(second: SecondLoad) -> Iterator[Broken]:
+    if second.stale:
+        more = len(second.stale) - 1
+        others = f", and so have {more} more" if more else ""
+        yield Broken(
+            second.stale[0],
+            f"it has the values of the file that was there before{others}",
+            second.stale,
+        )
+    elif second.error is not None:
+        yield Broken("the next load", f"another file of the same kind: {second.error}")
+
+
+@rule(
+    "CKPT706",
+    "neighbour-changed",
+    Aftermath,
+    statement="A load changes, moves and deletes no other file in the checkpoint's folder.",
+    explanation=(
+        "Other files in the folder are other people's: configurations, shards, the checkpoints "
+        "before."
+    ),
+    cause="The loader tidies up, converts in place, or writes to a name that is taken.",
+    fix="Write to a folder of the loader's own, and touch nothing else.",
+    references=("bghira/SimpleTuner#2714",),
+)
+def neighbour_changed(after: Aftermath) -> Iterator[Broken]:
+    for name in after.removed:
+        yield Broken(name, "it stood beside the checkpoint, and is gone after the load")
+    for name in after.altered:
+        yield Broken(name, "it stands beside the checkpoint, and holds something else now")
 
 
 def _broken(life: Lifetime) -> Iterator[Broken]:

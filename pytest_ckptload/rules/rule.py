@@ -18,7 +18,8 @@ __all__ = ["RULES", "Broken", "Rule", "judge", "rule"]
 class Broken:
     """A place where a rule is broken, and the evidence.
 
-    ``cause`` and ``fix`` replace the rule's own where more is known.
+    ``cause`` and ``fix`` replace the rule's own where more is known; ``demanded`` says that the
+    rule, which advises otherwise, was promised.
     """
 
     place: str
@@ -26,14 +27,17 @@ class Broken:
     names: tuple[str, ...] = ()
     cause: str | None = None
     fix: str | None = None
+    demanded: bool = False
 
 
 @dataclass(frozen=True)
 class Rule:
     """One kind of difference: how it is found and what is to be said of it.
 
-    ``on`` is the kind of facts it judges: ``Comparison``, ``Attempt``, ``Training`` or
-    ``FileFacts``.
+    ``on`` is the kind of facts it judges: ``Comparison``, ``Attempt``, ``Training``,
+    ``FileFacts``, ``Lifetime`` or ``Ending``. ``find`` is given such facts, changes nothing, and
+    returns or yields the places where the rule is broken. ``references`` are threads, as
+    ``owner/repo#1``, or other texts.
     """
 
     code: str
@@ -43,8 +47,8 @@ class Rule:
     explanation: str
     cause: str
     fix: str
-    references: tuple[str, ...]
     find: Callable[[Any], Iterable[Broken]]
+    references: tuple[str, ...] = ()
     advice: bool = False
     example: str = ""
 
@@ -59,7 +63,7 @@ class Rule:
                 broken.cause or self.cause,
                 broken.fix or self.fix,
                 broken.names or (broken.place,),
-                self.advice,
+                self.advice and not broken.demanded,
             )
             for broken in self.find(facts)
         ]
@@ -88,7 +92,7 @@ def rule(
         if code in RULES:
             raise ValueError(f"there is a rule {code} already: {RULES[code].name}")
         RULES[code] = Rule(
-            code, name, on, statement, explanation, cause, fix, references, find, advice, example
+            code, name, on, statement, explanation, cause, fix, find, references, advice, example
         )
         for earlier in sorted(RULES):  # whatever the order of imports
             RULES[earlier] = RULES.pop(earlier)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
+from pytest_ckptload.observe import Place
+from pytest_ckptload.observe.objects import alike
+from pytest_ckptload.printable import described, shortened
 from pytest_ckptload.rules.facts import Comparison
 from pytest_ckptload.rules.rule import Broken, rule
 
@@ -129,6 +133,79 @@ def kind_changed(c: Comparison) -> Iterator[Broken]:
 
 
 @rule(
+    "CKPT305",
+    "order-changed",
+    Comparison,
+    statement="Parameters and buffers stand in the order in which construction leaves them.",
+    explanation=(
+        "The state of an optimizer is saved by number, not by name: with parameters in another "
+        "order it is given to the wrong ones, in silence where shapes agree. Exporters go by the "
+        "order of buffers, too."
+    ),
+    cause=(
+        "A name was deleted and registered anew, which puts it last, or all were registered in the "
+        "order of the file."
+    ),
+    fix=(
+        "Replace what stands under a name (`setattr`, `module._parameters[name] = …`), which keeps "
+        "its place."
+    ),
+    references=("huggingface/transformers#44589", "lucidrains/titans-pytorch#64"),
+)
+def order_changed(c: Comparison) -> Iterator[Broken]:
+    for kinds, what in ((("parameter",), "parameters"), (_BUFFERS, "buffers")):
+        mine, wanted = (
+            [name for name in one if _kind_in(one, name, kinds) and _kind_in(other, name, kinds)]
+            for one, other in (
+                (c.actual.places, c.reference.eager.places),
+                (c.reference.eager.places, c.actual.places),
+            )
+        )
+        if mine != wanted:
+            at = next(i for i, name in enumerate(mine) if name != wanted[i])
+            yield Broken(
+                mine[at],
+                f"stands in the place of {wanted[at]}: the {what} are {_listed(mine)}, "
+                f"not {_listed(wanted)}",
+            )
+
+
+_BUFFERS = ("buffer", "non-persistent buffer")
+
+
+def _kind_in(places: Mapping[str, Place], name: str, kinds: tuple[str, ...]) -> bool:
+    return name in places and places[name].kind in kinds
+
+
+@rule(
+    "CKPT306",
+    "module-type-changed",
+    Comparison,
+    statement="Every submodule is there, and of the class that construction gives it.",
+    explanation=(
+        "A class is behaviour: a dropout that became an identity, or a layer that was replaced by "
+        "a fused one, computes something else with the same state dict. Modules that a loader "
+        "adds and that hold nothing are left alone."
+    ),
+    cause="The loader swaps layers for others of its own, or leaves out those without state.",
+    fix="Build with the factory that the loader was given, and leave its layers in place.",
+    references=("huggingface/transformers#31970", "pytorch/ao#456"),
+)
+def module_type_changed(c: Comparison) -> Iterator[Broken]:
+    if _another_module(c):
+        return
+    for path, eager in c.reference.eager.parts.items():
+        part = c.actual.parts.get(path)
+        where, wanted = path or "the module", type(eager).__qualname__
+        if part is None:
+            # Where tensors went with it, their names say so.
+            if not any(name.startswith(f"{path}.") for name in c.reference.eager.places):
+                yield Broken(where, f"there is no module here, expected a {wanted}")
+        elif (actual := type(part).__qualname__) != wanted:
+            yield Broken(where, f"a {actual}, expected a {wanted}")
+
+
+@rule(
     "CKPT307",
     "mode-changed",
     Comparison,
@@ -152,3 +229,57 @@ def mode_changed(c: Comparison) -> Iterator[Broken]:
         yield Broken(
             changed[0] or "the module", f"{len(changed)} of {len(modes)} modules in {now} mode"
         )
+
+
+@rule(
+    "CKPT308",
+    "extra-state-differs",
+    Comparison,
+    statement="The extra state of every module is that of the eager module.",
+    explanation=(
+        "What `get_extra_state` gives stands in the state dict under `_extra_state`, and only "
+        "`set_extra_state` brings it back: scales of quantised layers, counts, names of things. "
+        "Objects of a class that nothing is known of are compared by their class alone."
+    ),
+    cause="The loader goes through tensors by name and passes over entries that are none.",
+    fix="Call `set_extra_state` with the entry, or let `load_state_dict` do it.",
+    references=("huggingface/transformers#38154", "Lightning-AI/pytorch-lightning#17695"),
+)
+def extra_state_differs(c: Comparison) -> Iterator[Broken]:
+    for path, wanted in c.reference.eager.extra_state.items():
+        name = f"{path}._extra_state" if path else "_extra_state"
+        if path not in c.actual.extra_state or isinstance(wanted, Exception):
+            continue  # another class, which has a rule of its own; or nothing to compare with
+        given = c.actual.extra_state[path]
+        if isinstance(given, Exception):
+            yield Broken(name, f"asking for it raised {described(given)}")
+        elif not alike(given, wanted):
+            yield Broken(name, f"{shortened(given)}, expected {shortened(wanted)}")
+
+
+@rule(
+    "CKPT309",
+    "hooks-lost",
+    Comparison,
+    statement="Modules and parameters have the hooks that construction gave them.",
+    explanation=(
+        "Hooks on modules, and on the gradients of parameters, by kind and name of function. Those "
+        "that a loader adds are left alone."
+    ),
+    cause=(
+        "Hooks of a tensor hang on the object: a new Parameter under the same name has none. Hooks "
+        "of modules are lost with the module, or by clearing them."
+    ),
+    fix=(
+        "Copy into the module's own tensor, or register the hooks again on the new one after "
+        "loading."
+    ),
+    references=("axolotl-ai-cloud/axolotl#3977",),
+)
+def hooks_lost(c: Comparison) -> Iterator[Broken]:
+    for where, wanted in c.reference.eager.hooks.items():
+        gone = where not in c.actual.places and where not in c.actual.parts
+        if (gone and where != "the module") or where in c.on_meta:
+            continue
+        for hook, many in (wanted - c.actual.hooks.get(where, Counter())).items():
+            yield Broken(where, f"its {hook} is gone" + (f", {many} times" if many > 1 else ""))

@@ -8,6 +8,8 @@ import torch
 
 from pytest_ckptload.observe import Place
 from pytest_ckptload.observe.aliasing import is_dense, strides_of
+from pytest_ckptload.observe.objects import alike
+from pytest_ckptload.printable import shortened
 from pytest_ckptload.rules.facts import Comparison
 from pytest_ckptload.rules.rule import Broken, rule
 
@@ -257,3 +259,67 @@ def tensor_type_lost(c: Comparison) -> Iterator[Broken]:
         actual, expected = type(place.tensor), type(eager.tensor)
         if actual is not expected and place.kind == eager.kind:
             yield Broken(place.name, f"a {actual.__name__}, expected a {expected.__name__}")
+
+
+@rule(
+    "CKPT208",
+    "tensor-attributes-lost",
+    Comparison,
+    statement="Every tensor has the attributes that construction gave it, with the same values.",
+    explanation=(
+        "Inference engines hang on a Parameter how it is sharded and which function loads it; "
+        "optimizers and schedulers look for a tag. Attributes that a loader adds are no harm. "
+        "Objects of a class that nothing is known of are compared by their class alone."
+    ),
+    cause=(
+        "A new Parameter was put in the place of the module's own, as "
+        "`load_state_dict(assign=True)` does: what hung on the old one is gone."
+    ),
+    fix=(
+        "Copy into the module's own tensor, or take the old one's `__dict__` over to the new "
+        "one: `new.__dict__.update(old.__dict__)`."
+    ),
+    references=("vllm-project/vllm#34201", "pytorch/ao#456"),
+)
+def tensor_attributes_lost(c: Comparison) -> Iterator[Broken]:
+    for place, eager in c.shared:
+        wanted = getattr(eager.tensor, "__dict__", {})
+        if not wanted:
+            continue
+        held = getattr(place.tensor, "__dict__", {})
+        for key, value in wanted.items():
+            if key in _TORCHS_OWN:
+                continue
+            if key not in held:
+                yield Broken(place.name, f"its attribute {key!r} is gone")
+            elif not alike(held[key], value):
+                yield Broken(
+                    place.name,
+                    f"its attribute {key!r} is {shortened(held[key])}, not {shortened(value)}",
+                )
+
+
+# On subclasses of Parameter, and on buffers of lazy modules.
+_TORCHS_OWN = ("_is_param", "_is_buffer", "persistent")
+
+
+@rule(
+    "CKPT209",
+    "view-bit-kept",
+    Comparison,
+    statement="No tensor has a conjugate or negative bit that the eager module's has not.",
+    explanation=(
+        "With the bit set the memory holds something else than the tensor: `numpy()`, `view` of "
+        "another dtype, C extensions and some formats refuse it or take the memory for the value. "
+        "The values are right, so this is advice."
+    ),
+    cause="The file holds a view made by `conj()` or `.imag`, and its entry was assigned as it is.",
+    fix="Resolve entries before assigning them: `tensor.resolve_conj().resolve_neg()`.",
+    references=("safetensors/safetensors#831", "pytorch/pytorch#81690"),
+    advice=True,
+)
+def view_bit_kept(c: Comparison) -> Iterator[Broken]:
+    for place, eager in c.shared:
+        for bit, has in (("conjugate", torch.is_conj), ("negative", torch.is_neg)):
+            if has(place.tensor) and not has(eager.tensor):
+                yield Broken(place.name, f"its {bit} bit is set")

@@ -137,6 +137,27 @@ DIVERGENCES = (
         "a subclass of Parameter becomes a plain Parameter",
     ),
     Divergence(
+        "CKPT208",
+        "parameter-attributes",
+        _META,
+        "pytorch/ao#456",
+        "the attributes of a Parameter stay behind on the one that was built on meta",
+    ),
+    Divergence(
+        "CKPT309",
+        "parameter-hooks",
+        (*_ASSIGN, "mmap_meta_assign_resume"),
+        "pytorch/pytorch#102212",
+        "the hooks of a Parameter stay behind on the one that was built on meta",
+    ),
+    Divergence(
+        "CKPT902",
+        "parameter-hooks",
+        ("mmap_meta_swap",),
+        "pytorch/pytorch#117167",
+        "swapping moves the list of a gradient's hooks, and leaves those with the other tensor",
+    ),
+    Divergence(
         "CKPT303",
         "custom-load",
         _META,
@@ -186,7 +207,7 @@ DIVERGENCES = (
         "overlapping views in the file share memory in the module",
     ),
     Divergence(
-        "CKPT508",
+        "CKPT404",
         "expanded",
         ("meta_assign", "mmap_meta_assign", "mmap_meta_swap"),
         "lucidrains/titans-pytorch#64",
@@ -195,7 +216,7 @@ DIVERGENCES = (
     Divergence(
         "CKPT206",
         "parameters-saved",
-        _ASSIGN,
+        ("meta_assign", "mmap_meta_assign"),
         "pytorch/pytorch#102212",
         "a buffer that the file has as a Parameter requires gradients",
     ),

@@ -22,7 +22,15 @@ from pytest_ckptload.resuming import adamw
 from pytest_ckptload.suite.divergences import Divergence, divergences_of
 from pytest_ckptload.zoo import FEATURES
 
-__all__ = ["Group", "Subject", "SuiteTest", "groups", "resume_groups", "subjects"]
+__all__ = [
+    "Group",
+    "Subject",
+    "SuiteTest",
+    "groups",
+    "mutant_groups",
+    "resume_groups",
+    "subjects",
+]
 
 # The group without features, which has every class of the catalogue.
 PLAIN = "plain"
@@ -51,7 +59,7 @@ class Subject:
 @dataclass(frozen=True)
 class Group:
     """What one test generates: cases with one feature, or with any, or for one given module or
-    file; ``at_random`` leaves out the fixed ones.
+    file; ``at_random`` leaves out the fixed ones. With ``mutants`` those of the loader are tried.
     """
 
     name: str
@@ -59,6 +67,7 @@ class Group:
     feature: str | None = None
     examples: int = _EXAMPLES
     at_random: bool = False
+    mutants: bool = False
 
     def meets(self, line: Divergence) -> bool:
         """Whether the fixed cases of this group are sure to meet a known divergence."""
@@ -131,6 +140,14 @@ def subjects(loaders: Mapping[str, Loader], *, recipes: bool, torch_version: str
             chosen.append(Subject(name, resumer, known=known, training=True))
     chosen += [Subject(name, load) for name, load in loaders.items()]
     return chosen
+
+
+def mutant_groups(models: Mapping[str, Build]) -> Iterator[Group]:
+    """The checks that the mutants of a loader are held to: all that there is, in one."""
+    if not models:
+        yield Group("mutants", {}, mutants=True)
+    for name, build in models.items():
+        yield Group(f"mutants-{name}", {"build": build}, mutants=True)
 
 
 def resume_groups() -> Iterator[Group]:

@@ -18,7 +18,16 @@ from pytest_ckptload.dtypes import named
 from pytest_ckptload.zoo.feature import Feature
 from pytest_ckptload.zoo.features import ALL
 
-__all__ = ["FEATURES", "TENSOR_ARGUMENTS", "build", "factory", "forget", "register", "seeded"]
+__all__ = [
+    "FEATURES",
+    "TENSOR_ARGUMENTS",
+    "build",
+    "factory",
+    "forget",
+    "register",
+    "seed",
+    "seeded",
+]
 
 FEATURES: dict[str, Feature] = {}
 """Every feature by its name, in the order of the docs."""
@@ -66,8 +75,12 @@ def factory(name: str) -> Callable[..., Any]:
     return made  # type: ignore[no-any-return]
 
 
-def build(spec: ModuleSpec, seed: int = 0) -> nn.Module:
-    """A fresh module: on the ambient device, its random values drawn from ``seed`` alone."""
+def build(spec: ModuleSpec, seed: int | None = 0) -> nn.Module:
+    """A fresh module: on the ambient device, its random values drawn from ``seed`` alone, or where
+    that is ``None`` from torch's generators as they stand.
+    """
+    if seed is None:
+        return _build(spec)
     with seeded(seed):
         return _build(spec)
 
@@ -98,22 +111,29 @@ def _value(key: str, value: Any) -> Any:
     return value
 
 
+def seed(number: int) -> None:
+    """Seed torch's random generators."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        # The CPU's alone: torch.manual_seed visits every back end, 30 times as long.
+        torch.default_generator.manual_seed(number)
+
+
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(number: int) -> Iterator[None]:
     """Torch's random generators seeded inside, and as before afterwards."""
     if torch.accelerator.is_available():
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            seed(number)
             yield
         return
-    # The CPU's generator alone: torch.manual_seed visits every back end, 30 times as long.
-    generator = torch.default_generator
-    state = generator.get_state()
-    generator.manual_seed(seed)
+    state = torch.default_generator.get_state()
+    seed(number)
     try:
         yield
     finally:
-        generator.set_state(state)
+        torch.default_generator.set_state(state)
 
 
 for _feature in ALL:

@@ -134,8 +134,10 @@ def _rows(spec: ModuleSpec) -> Inputs:
 
 
 def _bags(spec: ModuleSpec) -> Inputs:
-    # They begin at 0, 1 and 2; where the last offset is an end, what comes after is in none.
-    return *_rows(spec), Input((3,), below=3)
+    # They begin at 0, 1 and 2; where the last offset is an end, there is nothing after it: torch
+    # reads memory that is nobody's for the gradient of what is in no bag.
+    count = 2 if spec.kwargs["include_last_offset"] else 4
+    return Input((count,), below=spec.kwargs["num_embeddings"]), Input((3,), below=3)
 
 
 def _normalized(spec: ModuleSpec) -> Inputs:

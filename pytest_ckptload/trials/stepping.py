@@ -15,7 +15,7 @@ import torch
 
 from pytest_ckptload.contents import fill
 from pytest_ckptload.observe import Observation
-from pytest_ckptload.training import parameters_of
+from pytest_ckptload.trials.training import parameters_of
 
 __all__ = ["take_step"]
 

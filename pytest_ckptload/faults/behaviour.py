@@ -1,0 +1,106 @@
+"""Faults of behaviour, CKPT9xx: what the module does is not the same, or the load did more than
+load.
+
+Apart from the structure because names, tensors and classes are right here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_ckptload.faults.fault import after, around
+from pytest_ckptload.loader import Build
+
+__all__: list[str] = []
+
+
+@after("CKPT901", "pytorch/pytorch#147389", features=("shared-module", "tied-buffer"))
+def forgets_numbers(module: nn.Module) -> None:
+    """Numbers that a layer keeps as attributes are not those that it was built with."""
+    for part in module.modules():
+        if "eps" in vars(part):
+            vars(part)["eps"] = 0.5
+
+
+def _halved(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient / 2
+
+
+def _kept(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient
+
+
+def leaves_gradients_alone(module: nn.Module) -> None:
+    _hook(module, _kept)
+
+
+@after(
+    "CKPT902",
+    "axolotl-ai-cloud/axolotl#3977",
+    right=leaves_gradients_alone,
+    features=("mixed-dtype",),
+)
+def scales_gradients(module: nn.Module) -> None:
+    """A hook on each parameter changes its gradient."""
+    _hook(module, _halved)
+
+
+def _hook(module: nn.Module, function: Any) -> None:
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(function)  # type: ignore[no-untyped-call]
+
+
+def _draws_apart(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    module: nn.Module = load(build, path, device)
+    torch.rand(1, generator=torch.Generator())
+    return module
+
+
+@around(
+    "CKPT903",
+    "huggingface/accelerate#699",
+    right=_draws_apart,
+    features=("scalar",),
+    promises=("rng",),
+)
+def initialises_once_more(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    """Tensors are initialised for nothing, which draws from torch's generator."""
+    module: nn.Module = load(build, path, device)
+    torch.rand(1)
+    return module
+
+
+def _within(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(before)
+    with torch.device("cpu"):
+        torch.empty(1)
+    return load(build, path, device)  # type: ignore[no-any-return]
+
+
+@around("CKPT904", "huggingface/transformers#44589", right=_within, features=("scalar",))
+def leaves_a_default_dtype(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    """The default dtype is set for the load, and not put back."""
+    module: nn.Module = load(build, path, device)
+    torch.set_default_dtype(torch.float64)
+    return module
+
+
+@around(
+    "CKPT904",
+    "huggingface/transformers#38066",
+    "huggingface/transformers#34091",
+    right=_within,
+    features=("scalar",),
+)
+def stays_on_meta(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    """The context of the meta device is entered, and not left."""
+    module: nn.Module = load(build, path, device)
+    torch.device("meta").__enter__()
+    return module
