@@ -17,7 +17,15 @@ from pytest_ckptload.report.rule_text import Described, about, address, conseque
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-__all__ = ["divergence_table", "feature_table", "rule_page", "rule_table", "setup", "write"]
+__all__ = [
+    "cause_table",
+    "divergence_table",
+    "feature_table",
+    "rule_page",
+    "rule_table",
+    "setup",
+    "write",
+]
 
 
 class _Feature(Protocol):
@@ -41,6 +49,21 @@ class _Divergence(Protocol):
     reason: str
     since: str
     until: str | None
+
+
+class _Where(Protocol):
+    """What of the reach of an explanation is shown."""
+
+    words: str
+
+
+class _Cause(Protocol):
+    """What of an explanation is shown."""
+
+    codes: tuple[str, ...]
+    effects: tuple[str, ...]
+    where: _Where
+    why: str
 
 
 def rule_page(rule: Described) -> str:
@@ -107,11 +130,27 @@ def _met_with(line: _Divergence) -> str:
     return (" with " if line.feature else ", ").join(f"`{name}`" for name in names if name)
 
 
+def cause_table(causes: Iterable[_Cause]) -> str:
+    """What explains what, a row each, in the order in which they count."""
+    rows = [
+        (_codes(line.codes), _codes(line.effects), line.where.words, line.why) for line in causes
+    ]
+    return _table(("a finding of", "explains those of", "where", "because"), rows)
+
+
+def _codes(codes: Iterable[str]) -> str:
+    """Codes as links; those that are cut short stand for all that begin so."""
+    return ", ".join(
+        f"[{code}](#{code.lower()})" if len(code) == 7 else code.ljust(7, "x") for code in codes
+    )
+
+
 def write(
     docs: Path,
     rules: Mapping[str, Described],
     features: Mapping[str, _Feature],
     divergences: Iterable[_Divergence],
+    causes: Iterable[_Cause],
 ) -> None:
     """Write every generated file below ``docs``, and take away pages of rules that are gone."""
     pages = docs / "reference" / "rules"
@@ -122,6 +161,7 @@ def write(
     wanted[docs / "_generated" / "rules.inc"] = rule_table(rules.values())
     wanted[docs / "_generated" / "features.inc"] = feature_table(features.values())
     wanted[docs / "_generated" / "divergences.inc"] = divergence_table(divergences)
+    wanted[docs / "_generated" / "causes.inc"] = cause_table(causes)
     for path, text in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         # Left alone where nothing changed, so that Sphinx need not read it again.
@@ -137,10 +177,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 def _on_builder_inited(app: Sphinx) -> None:
     from pytest_ckptload.rules import RULES
+    from pytest_ckptload.rules.causes import CAUSES
     from pytest_ckptload.suite.divergences import DIVERGENCES
     from pytest_ckptload.zoo import FEATURES
 
-    write(Path(app.srcdir), RULES, FEATURES, DIVERGENCES)
+    write(Path(app.srcdir), RULES, FEATURES, DIVERGENCES, CAUSES)
 
 
 def _example(code: str, example: str) -> str:

@@ -17,8 +17,11 @@ Keys = Callable[[Finding], Iterable[str]]
 
 @dataclass(frozen=True)
 class Where:
-    """How far an explanation goes: to findings whose ``of_effect`` and ``of_cause`` meet."""
+    """How far an explanation goes: to findings whose ``of_effect`` and ``of_cause`` meet; in words,
+    where those are.
+    """
 
+    words: str
     of_cause: Keys
     of_effect: Keys
 
@@ -50,11 +53,11 @@ def _always(finding: Finding) -> Iterator[str]:
     yield ""
 
 
-SAME_TENSOR = Where(_names, _names)
-INSIDE = Where(_names, _modules)
-AROUND = Where(_names_and_modules, _names)
-THE_STEP = Where(_the_step, _names)
-ANYWHERE = Where(_always, _always)
+SAME_TENSOR = Where("on the same tensors", _names, _names)
+INSIDE = Where("in the module", _names, _modules)
+AROUND = Where("in the module, and those that it is in", _names_and_modules, _names)
+THE_STEP = Where("of the step as a whole", _the_step, _names)
+ANYWHERE = Where("anywhere", _always, _always)
 
 
 @dataclass(frozen=True)
