@@ -207,10 +207,9 @@ class _Examination:
         if filled_through_ties(case.checkpoint, structure):
             ending.promises -= {"strict"}
         self.findings += judge(ending)
-        if case.checkpoint.damage is None:
-            succeeded = expect == "load" and error is None
-            self.findings += judge(self._aftermath(attempted.left, around, succeeded=succeeded))
         after = self.sample.bytes()
+        succeeded = expect == "load" and error is None
+        aftermath = self._aftermath(attempted.left, around, succeeded=succeeded)
         trained = after
         if reference is not None and isinstance(loaded, nn.Module):
             values = self.sample.values
@@ -235,6 +234,8 @@ class _Examination:
                         self.findings += train(actual, held.eager, accused(self.findings))
                     trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, after, trained))
+        if case.checkpoint.damage is None:
+            self.findings += judge(aftermath)
         if isinstance(loaded, nn.Module) and reference is not None and self._ours(trained):
             self._outlive(loaded)
         judged = (

@@ -12,7 +12,7 @@ from torch import nn
 
 from pytest_ckptload.observe.objects import called
 
-__all__ = ["hooks_of_module", "hooks_of_tensor"]
+__all__ = ["HOOKS", "hooks_of_module", "hooks_of_tensor"]
 
 _OF_MODULES = {
     "_forward_pre_hooks": "forward pre-hook",
@@ -28,6 +28,9 @@ _OF_TENSORS = {
     "_backward_hooks": "gradient hook",
     "_post_accumulate_grad_hooks": "post-accumulate-gradient hook",
 }
+
+HOOKS = (*_OF_MODULES.items(), *_OF_TENSORS.items())
+"""Every attribute that holds hooks, and what they are called."""
 
 
 def hooks_of_module(module: nn.Module) -> Counter[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from pytest_ckptload.finding import Finding
+from pytest_ckptload.observe.hooks import HOOKS
 from pytest_ckptload.printable import printable
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.report.scene import Scene
@@ -29,9 +30,17 @@ ASSERTIONS: dict[str, Lines] = {}
 """For each code, what makes the lines of an assertion from a finding."""
 
 WITHOUT = {
+    "CKPT403": "load twice, change the one module in place, and look at the other",
+    "CKPT704": "list the folder of the checkpoint, and what the process has open, after the load",
+    "CKPT705": "save another checkpoint under the same name, and load again",
+    "CKPT706": "put another file beside the checkpoint, and look at it after the load",
     "CKPT809": "look for files called ckptload-climbed-out above the folder that was unpacked to",
     "CKPT702": "move the file away, put another in its place, and read the tensors again",
     "CKPT703": "write over the file or truncate it, and read the tensors again",
+    "CKPT901": "call the layer that it names in both modules with the same input",
+    "CKPT902": "run both layers forward and backward, and compare `.grad`",
+    "CKPT903": "compare `torch.get_rng_state()` after both loads, each under the same seed",
+    "CKPT904": "compare the setting that it names before and after the load",
     "CKPT501": "a loader has no optimizer: this is found on resumers",
     "CKPT505": "a loader restores no optimizer state: this is found on resumers",
 }
@@ -196,6 +205,63 @@ def _kind(finding: Finding, scene: Scene) -> list[str]:
     ]
 
 
+def _attributes(finding: Finding, scene: Scene) -> list[str]:
+    name = finding.names[0]
+    return _short(
+        "for key, value in vars({right}).items():\n"
+        "    assert key in vars({left}) and repr(vars({left})[key]) == repr(value)",
+        left=scene.at(name),
+        right=scene.at(name, "expected"),
+    )
+
+
+def _bit(finding: Finding, scene: Scene) -> list[str]:
+    left = scene.at(finding.names[0])
+    return [f"assert not {left}.{'is_conj' if 'conjugate' in finding.evidence else 'is_neg'}()"]
+
+
+def _order(finding: Finding, scene: Scene) -> list[str]:
+    what = "parameters" if "the parameters are" in finding.evidence else "buffers"
+    return [
+        f"order = [name for name, _ in loaded.named_{what}()]",
+        f"assert order == [name for name, _ in expected.named_{what}()]",
+    ]
+
+
+def _extra_state(finding: Finding, scene: Scene) -> list[str]:
+    owner = finding.names[0].removesuffix("_extra_state").removesuffix(".")
+    return _short(
+        "assert repr({left}.get_extra_state()) == repr({right}.get_extra_state())",
+        left=scene.at(owner),
+        right=scene.at(owner, "expected"),
+    )
+
+
+def _hooks(finding: Finding, scene: Scene) -> list[str]:
+    attribute = next(a for a, kind in HOOKS if finding.evidence.startswith(f"its {kind} "))
+    path = "" if finding.place == "the module" else finding.names[0]
+    return _short(
+        f"assert len({{left}}.{attribute} or ()) == len({{right}}.{attribute})",
+        left=scene.at(path),
+        right=scene.at(path, "expected"),
+    )
+
+
+def _itself(finding: Finding, scene: Scene) -> list[str]:
+    return _short(
+        "assert torch._debug_has_internal_overlap({left}) != 1", left=scene.at(finding.names[0])
+    )
+
+
+def _type(finding: Finding, scene: Scene) -> list[str]:
+    path = "" if finding.place == "the module" else finding.place
+    return _short(
+        "assert type({left}).__qualname__ == type({right}).__qualname__",
+        left=scene.at(path),
+        right=scene.at(path, "expected"),
+    )
+
+
 def _mode(finding: Finding, scene: Scene) -> list[str]:
     path = "" if finding.place == "the module" else finding.place
     left, right = scene.at(path), scene.at(path, "expected")
@@ -294,13 +360,20 @@ ASSERTIONS.update(
     CKPT205=_same_as_expected("{}.device"),
     CKPT206=_same_as_expected("{}.requires_grad"),
     CKPT207=_same_as_expected("type({})"),
+    CKPT208=_attributes,
+    CKPT209=_bit,
     CKPT301=_name_missing,
     CKPT302=_name_extra,
     CKPT303=_left_on_meta,
     CKPT304=_kind,
+    CKPT305=_order,
+    CKPT306=_type,
     CKPT307=_mode,
+    CKPT308=_extra_state,
+    CKPT309=_hooks,
     CKPT401=_tied,
     CKPT402=_independent,
+    CKPT404=_itself,
     CKPT502=_missed,
     CKPT503=_twice,
     CKPT508=_step,
