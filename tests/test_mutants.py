@@ -225,11 +225,10 @@ def test_the_summary_has_them(pytester, options):
     )
 
 
-def test_the_suite_tries_those_of_given_loaders(pytester):
-    pytester.makeconftest(FEW)
-    pytester.makepyfile(ours="from pytest_ckptload.recipes import mmap as load")
+def test_the_suite_tries_those_of_given_loaders(pytester, few):
+    few("unties", "forgets_frozen")
     result = pytester.runpytest_inprocess(
-        *("--ckptload-loader=ours:load", "--ckptload-mutants", "--ckptload-features=frozen"),
+        *("--ckptload-loader=mmap", "--ckptload-mutants", "--ckptload-features=frozen"),
         *("--ckptload-max-examples=2", "-v"),
     )
     result.stdout.fnmatch_lines(
