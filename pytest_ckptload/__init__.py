@@ -14,19 +14,40 @@ if TYPE_CHECKING:
     from pytest_ckptload.checks import Report
     from pytest_ckptload.finding import CheckpointMismatch, Finding
     from pytest_ckptload.loader import Loader, Resumer
+    from pytest_ckptload.observe import Observation, Place
+    from pytest_ckptload.rules import (
+        Attempt,
+        Broken,
+        Comparison,
+        Ending,
+        FileFacts,
+        Lifetime,
+        Rule,
+        Training,
+    )
     from pytest_ckptload.written import WrittenCase
     from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 __all__ = [
+    "Attempt",
+    "Broken",
     "Case",
     "CheckpointMismatch",
     "Choose",
+    "Comparison",
+    "Ending",
     "Feature",
+    "FileFacts",
     "Finding",
+    "Lifetime",
     "Loader",
+    "Observation",
+    "Place",
     "Plan",
     "Report",
     "Resumer",
+    "Rule",
+    "Training",
     "WrittenCase",
     "assert_modules_equal",
     "assert_optimizer_tracks",
@@ -35,15 +56,25 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Attempt": "rules",
+    "Broken": "rules",
     "Case": "case",
     "CheckpointMismatch": "finding",
     "Choose": "zoo.feature",
+    "Comparison": "rules",
+    "Ending": "rules",
     "Feature": "zoo.feature",
+    "FileFacts": "rules",
     "Finding": "finding",
+    "Lifetime": "rules",
     "Loader": "loader",
+    "Observation": "observe",
+    "Place": "observe",
     "Plan": "zoo.feature",
     "Report": "checks",
     "Resumer": "loader",
+    "Rule": "rules",
+    "Training": "rules",
     "WrittenCase": "written",
     "assert_modules_equal": "asserts",
     "assert_optimizer_tracks": "asserts",

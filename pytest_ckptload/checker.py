@@ -149,7 +149,7 @@ def examine_file(
             held.fresh  # noqa: B018  (what is wrong with the names shows here)
         sample = _Sample(path, state, given=True)
         verdict = _Examination(held, loader, device, demands, sample).run()
-        return replace(verdict, notes=(note,))
+        return replace(verdict, notes=(note, *verdict.notes))
 
 
 def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
@@ -181,6 +181,7 @@ class _Examination:
     findings: list[Finding] = field(default_factory=list)
     refused: str | None = None
     eager_left: Kept | None = None
+    unseen: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Verdict:
         case, structure = self.sample.case, self.subject.structure
@@ -223,6 +224,8 @@ class _Examination:
             with quiet():
                 with stage("observation"):
                     actual = observe(loaded)
+                    if case.module is None:  # what we generate is known to be so
+                        self.unseen = held.eager.unseen
                     self.findings += judge(Comparison(actual, held))
                 if expect == "load" and not self.sample.given:
                     if case.module is not None:
@@ -244,7 +247,8 @@ class _Examination:
             or (expect == "damage" and "robust" in self.demands.promises)
         )
         dtypes = dtypes_in(self.sample.values)
-        return Verdict(tuple(self.findings), judged, self.refused, dtypes=dtypes)
+        notes = tuple(f"not observed: {name} ({what})" for name, what in self.unseen.items())
+        return Verdict(tuple(self.findings), judged, self.refused, notes=notes, dtypes=dtypes)
 
     def _aftermath(self, left: Kept, around: Surroundings | None, *, succeeded: bool) -> Aftermath:
         wanted, random = None if self.eager_left is None else self.eager_left.random, False

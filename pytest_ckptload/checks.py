@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pytest_ckptload.allowances import Allow, Allowance, Allowances, allowances
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import Demands, examine, examine_file, examine_loaded
 from pytest_ckptload.factory import user_subject
@@ -31,7 +32,7 @@ from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
-from pytest_ckptload.runs import Allow, Defaults, Report, Runner, Target
+from pytest_ckptload.runs import Defaults, Report, Runner, Target
 from pytest_ckptload.strategies import resume_cases, resume_covering
 from pytest_ckptload.trials.training import prepare
 from pytest_ckptload.tried import Tried
@@ -69,6 +70,11 @@ class Checker:
     def tried(self) -> Tried:
         """What was in the cases of all checks so far."""
         return self._runner.tried
+
+    @property
+    def allowances(self) -> dict[Allowance, bool]:
+        """Each allowance that a check was given so far, and whether any check used it."""
+        return self._runner.allowances
 
     def at_random(self) -> Checker:
         """The same for random cases alone: for who has gone through the fixed ones."""
@@ -116,7 +122,9 @@ class Checker:
                 refuses), ``"formats"`` (files of other formats than that of today's ``torch.save``
                 are loaded), ``"detached"`` (the model survives truncating and saving over its
                 file).
-            allow: Rule codes that are accepted here, each with a reason.
+            allow: What is accepted here, besides what the marker and the option allow: codes of
+                rules, each with a reason. A pattern of names may follow the code,
+                ``{"CKPT203 encoder.*": "why"}``.
             semantics: ``"assign"`` or ``"copy"``: whose dtypes and strides the module has, the
                 file's or its own. Left out, either, throughout one module.
             dtype: The loader casts floating tensors to this dtype: so does the reference.
@@ -143,7 +151,7 @@ class Checker:
         target = Target(
             loader_name(loader),
             lambda case, device, where: examine(case, loader, device, demands, subject, where),
-            _allowing(self.defaults.allow if allow is None else allow),
+            self._allowing(allow),
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
             chosen,
@@ -186,7 +194,9 @@ class Checker:
                 every class of ``torch.optim``, over the parameters that it can step.
             features: Generate these features of modules and of optimizers only.
             without: Generate all features but these.
-            allow: Rule codes that are accepted here, each with a reason.
+            allow: What is accepted here, besides what the marker and the option allow: codes of
+                rules, each with a reason. A pattern of names may follow the code,
+                ``{"CKPT203 encoder.*": "why"}``.
             devices: Devices to resume on. Left out, all that are available.
             max_examples: Random cases for each device, after the fixed ones.
 
@@ -207,7 +217,7 @@ class Checker:
             lambda case, device, where: examine_resume(
                 case, resume, make_optimizer, device, subject, where
             ),
-            _allowing(self.defaults.allow if allow is None else allow),
+            self._allowing(allow),
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
             chosen,
@@ -231,11 +241,21 @@ class Checker:
         """
         if not isinstance(module, nn.Module):
             raise TypeError(f"expected the loaded nn.Module, not a {type(module).__name__}")
-        findings = examine_loaded(module, case)
+        allow = self._allowing(None)
+        findings = [f for f in examine_loaded(module, case) if allow(f, case.case) is None]
+        self._runner.account(allow, complete=self.defaults.replay is None)
         failing = [f for f in findings if self.defaults.strict or not f.advice]
         if failing:
             title = "The module is not the one that eager loading gives."
             raise CheckpointMismatch(f"{title}\n\n{findings_text(failing)}", failing, case.case)
+
+    def _allowing(self, allow: Mapping[str, str] | Allow | None) -> Allowances:
+        """What is allowed in a check. Raises ``ValueError`` for a code that no rule has."""
+        known = allow if callable(allow) else None
+        own = () if allow is None or callable(allow) else allowances(allow)
+        allowing = Allowances((*own, *self.defaults.allow), known)
+        check_names("rule", allowing.codes, RULES)
+        return allowing
 
     def _features(
         self,
@@ -250,14 +270,6 @@ class Checker:
         # Those of the command line are for every test: they need not fit each.
         check_features(features, without, generated=generated, optimizers=optimizers)
         return chosen, left_out
-
-
-def _allowing(allow: Mapping[str, str] | Allow) -> Allow:
-    if callable(allow):
-        return allow
-    check_names("rule", allow, RULES)
-    reasons = dict(allow)
-    return lambda finding, case: reasons.get(finding.code)
 
 
 def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -1,43 +1,75 @@
 """What projects add through hooks, made known once for each session.
 
-Apart from the hook specifications, which only declare, and from the zoo, which knows no pytest.
+Apart from the hook specifications, which only declare, and from the zoo and the rules, which know
+no pytest.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from pytest_ckptload.zoo.feature import Feature
+__all__ = ["added_rules", "know_extensions"]
 
-__all__ = ["know_features"]
+_FEATURES = "pytest_ckptload_features"
+_RULES = "pytest_ckptload_rules"
 
-_FEATURES = pytest.StashKey[tuple["Feature", ...]]()
+_ASKED = pytest.StashKey[dict[str, set[object]]]()
+_ADDED = pytest.StashKey[dict[str, int]]()
 
 
-def know_features(config: pytest.Config) -> None:
-    """Register the features that ``pytest_ckptload_features`` returns, until the session ends.
+def know_extensions(config: pytest.Config) -> None:
+    """Register the features and rules that hooks return, until the session ends.
 
-    Raises ``pytest.UsageError`` for what is no feature, or has a name that is taken.
+    Called again, it asks those alone that were not there before, as a ``conftest.py`` further down.
+    Raises ``pytest.UsageError`` for what is no feature or rule, or has a name that is taken.
     """
-    if _FEATURES in config.stash:
-        return
-    from pytest_ckptload.zoo import forget, register
-    from pytest_ckptload.zoo.feature import Feature
+    for name in (_FEATURES, _RULES):
+        asked = config.stash.setdefault(_ASKED, {}).setdefault(name, set())
+        hook = config.pluginmanager.subset_hook_caller(name, asked)
+        implementing = [impl.plugin for impl in hook.get_hookimpls()]
+        if implementing:
+            answers = hook(config=config)
+            asked.update(implementing)
+            _know(config, name, answers)
 
-    config.stash[_FEATURES] = ()
-    for answer in config.hook.pytest_ckptload_features(config=config):
-        for feature in answer or ():
-            if not isinstance(feature, Feature):
+
+def added_rules(config: pytest.Config) -> int:
+    """How many rules were added."""
+    return config.stash.get(_ADDED, {}).get(_RULES, 0)
+
+
+def _know(config: pytest.Config, name: str, answers: Iterable[Any]) -> None:
+    kind, register, forget = _registry(name)
+    for answer in answers:
+        if not isinstance(answer, Iterable):
+            raise pytest.UsageError(
+                f"{name}: expected a list of pytest_ckptload.{kind.__name__}, not {answer!r}"
+            )
+        for extension in answer:
+            if not isinstance(extension, kind):
                 raise pytest.UsageError(
-                    f"pytest_ckptload_features: expected pytest_ckptload.Feature, not {feature!r}"
+                    f"{name}: expected pytest_ckptload.{kind.__name__}, not {extension!r}"
                 )
             try:
-                register(feature)
+                register(extension)
             except ValueError as error:
-                raise pytest.UsageError(f"pytest_ckptload_features: {error}") from None
-            config.stash[_FEATURES] += (feature,)
-            config.add_cleanup(functools.partial(forget, feature))
+                raise pytest.UsageError(f"{name}: {error}") from None
+            config.add_cleanup(functools.partial(forget, extension))
+            added = config.stash.setdefault(_ADDED, {})
+            added[name] = added.get(name, 0) + 1
+
+
+def _registry(name: str) -> tuple[type, Callable[[Any], None], Callable[[Any], None]]:
+    """What a hook is to return, and how that joins and leaves."""
+    if name == _RULES:
+        from pytest_ckptload.rules import Rule, own
+
+        return Rule, own.join, own.forget
+    from pytest_ckptload import zoo
+    from pytest_ckptload.zoo.feature import Feature
+
+    return Feature, zoo.register, zoo.forget

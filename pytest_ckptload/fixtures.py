@@ -14,6 +14,7 @@ import pytest
 from pytest_ckptload.options import SETTINGS
 
 if TYPE_CHECKING:
+    from pytest_ckptload.allowances import Allowance
     from pytest_ckptload.checks import Checker, Defaults
     from pytest_ckptload.scores import Trial
     from pytest_ckptload.tried import Tried
@@ -22,6 +23,7 @@ __all__ = [
     "CURRENT",
     "PREPARE",
     "TRIALS",
+    "allowances_in",
     "checker_for",
     "ckptload",
     "ckptload_case",
@@ -127,9 +129,6 @@ def checker_for(item: pytest.Item) -> Checker:
     __tracebackhide__ = True
     if _CHECKER not in item.stash:
         from pytest_ckptload.checks import Checker
-        from pytest_ckptload.extending import know_features
-
-        know_features(item.config)
 
         item.stash[_CHECKER] = Checker(
             _defaults(item), item.nodeid, _options(item.config), lambda r: _record(item, r)
@@ -154,9 +153,18 @@ def tried_in(item: pytest.Item) -> Tried | None:
     return None if checker is None else checker.tried
 
 
+def allowances_in(item: pytest.Item) -> list[tuple[str, str, str, bool]]:
+    """The allowances that the checks of a test had: who gave each, its key, its reason, and whether
+    it was used.
+    """
+    checker = item.stash.get(_CHECKER, None)
+    held = {} if checker is None else checker.allowances
+    return [(a.where or _function(item), a.key, a.reason, used) for a, used in held.items()]
+
+
 def check_marker(item: pytest.Item) -> None:
     """Raises ``pytest.UsageError`` where the test's ``ckptload`` marker has arguments that are
-    none.
+    none, or that say nothing.
     """
     for marker in item.iter_markers("ckptload"):
         wrong = [repr(a) for a in marker.args]
@@ -166,6 +174,31 @@ def check_marker(item: pytest.Item) -> None:
                 f"@pytest.mark.ckptload takes {', '.join(_MARKER_ARGUMENTS)}, by keyword, "
                 f"not {', '.join(wrong)}"
             )
+    try:
+        _marked_allowances(item)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"@pytest.mark.ckptload: {error}") from None
+
+
+def _marked_allowances(item: pytest.Item) -> list[Allowance]:
+    """Those of all markers of a test, the nearest first: they add up."""
+    marked = [
+        (node, marker.kwargs["allow"])
+        for node, marker in item.iter_markers_with_node("ckptload")
+        if "allow" in marker.kwargs
+    ]
+    if not marked:
+        return []
+    from pytest_ckptload.allowances import allowances
+
+    return [a for node, allow in marked for a in allowances(allow, _function(node))]
+
+
+def _function(node: Any) -> str:
+    """The id of a node, of a test without its parameters: what is written there, all share."""
+    if isinstance(node, pytest.Function) and node.parent is not None:
+        return f"{node.parent.nodeid}::{node.originalname}"
+    return str(node.nodeid)
 
 
 def _defaults(item: pytest.Item) -> Defaults:
@@ -184,7 +217,7 @@ def _defaults(item: pytest.Item) -> Defaults:
         features=settings.features or marked.get("features"),
         without=settings.without or marked.get("without", ()),
         promises=settings.promises or marked.get("promises", ()),
-        allow=marked.get("allow", {}),
+        allow=(*_marked_allowances(item), *settings.allow),
         devices=settings.devices or marked.get("devices", ()),
         max_examples=_first(settings.max_examples, marked.get("max_examples")),
         seed=settings.seed,

@@ -9,9 +9,10 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_ckptload.loader import Loader
+    from pytest_ckptload.rules import Rule
     from pytest_ckptload.zoo.feature import Feature
 
-__all__ = ["pytest_ckptload_features", "pytest_ckptload_loaders"]
+__all__ = ["pytest_ckptload_features", "pytest_ckptload_loaders", "pytest_ckptload_rules"]
 
 
 @pytest.hookspec
@@ -45,6 +46,36 @@ def pytest_ckptload_features(config: pytest.Config) -> Sequence[Feature] | None:
                     references=(),
                     apply=lambda plan, choose: plan.add("RotaryCache", size=choose((2, 4))),
                     factories=(RotaryCache,),
+                )
+            ]
+
+    .. versionadded:: 0.1
+    """
+
+
+@pytest.hookspec
+def pytest_ckptload_rules(config: pytest.Config) -> Sequence[Rule] | None:
+    """Return rules; each judges what every check sees, after the plugin's own.
+
+    .. code-block:: python
+
+        def padding_filled(comparison):
+            for place, eager in comparison.shared:
+                if place.name.endswith("padding") and place.tensor.any():
+                    yield Broken(place.name, "not all of it is zero")
+
+
+        def pytest_ckptload_rules(config):
+            return [
+                Rule(
+                    code="ACME101",
+                    name="padding-filled",
+                    on=Comparison,
+                    statement="Padding is zero, whatever the file holds.",
+                    explanation="Our kernels read it.",
+                    cause="The loader takes padding from the file.",
+                    fix="Call `reset_padding()` after loading.",
+                    find=padding_filled,
                 )
             ]
 

@@ -12,9 +12,12 @@ import os
 import re
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_ckptload.allowances import Allowance
 
 __all__ = ["SETTINGS", "Settings", "add_options", "settings_from"]
 
@@ -35,6 +38,7 @@ class Settings(NamedTuple):  # made in a tenth of the time of a dataclass, in ev
     seed: int | None = None
     shrink: bool = True
     strict: bool = False
+    allow: tuple[Allowance, ...] = ()
     coverage: bool = False
     mutants: bool = False
     isolation: str = "auto"
@@ -66,6 +70,10 @@ _VALUES = {
     "memory": "Memory that a load may take in a worker (`2GB`). Default: half of what is free for "
     "generated models.",
 }
+_LINES = {
+    "allow": "Accept the findings of this rule in all checks, `CODE: reason`, or at some names "
+    "alone, `CODE pattern: reason`. Repeatable.",
+}
 ISOLATIONS = ("auto", "worker", "off")
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -88,12 +96,23 @@ def add_options(parser: pytest.Parser) -> None:
     for name, text in _LISTS.items():
         group.addoption(f"--ckptload-{name}", action="append", default=None, help=text)
         parser.addini(f"ckptload_{_dest(name)}", text, type="args", default=[])
+    for name, text in _LINES.items():
+        group.addoption(f"--ckptload-{name}", action="append", default=None, help=text)
+        parser.addini(f"ckptload_{_dest(name)}", text, type="linelist", default=[])
     for name, text in _VALUES.items():
         group.addoption(f"--ckptload-{name}", default=None, help=text)
         parser.addini(f"ckptload_{_dest(name)}", text, default=None)
     for name, text in _FLAGS.items():
         group.addoption(f"--ckptload-{name}", action="store_true", default=None, help=text)
         parser.addini(f"ckptload_{_dest(name)}", text, type="bool", default=False)
+    group.addoption(
+        "--ckptload-rules", action="store_true", help="List all rules, and run nothing."
+    )
+    group.addoption(
+        "--ckptload-rule",
+        metavar="CODE",
+        help="Explain a rule, by its code or name, and run nothing.",
+    )
 
 
 def settings_from(config: pytest.Config) -> Settings:
@@ -141,6 +160,7 @@ def settings_from(config: pytest.Config) -> Settings:
         seed=get.number("seed", least=0),
         shrink=not get.flag("no-shrink"),
         strict=get.flag("strict"),
+        allow=get.allowances("allow"),
         coverage=get.flag("coverage"),
         mutants=get.flag("mutants"),
         isolation=get.isolation("isolation"),
@@ -190,6 +210,23 @@ class _Reader:
     def names(self, name: str) -> tuple[str, ...]:
         parts = [part.strip() for text in self.value(name) or () for part in text.split(",")]
         return tuple(dict.fromkeys(part for part in parts if part))
+
+    def allowances(self, name: str) -> tuple[Allowance, ...]:
+        lines = self.value(name)
+        if not lines:
+            return ()
+        from pytest_ckptload.allowances import allowances
+
+        given = {}
+        for line in lines:
+            key, _, reason = line.partition(":")
+            if not key.strip() or not reason.strip():
+                raise pytest.UsageError(
+                    f"--ckptload-{name}={line}: expected the code of a rule and a reason, as in "
+                    "`CKPT203: why it is right here`, or in `CKPT203 encoder.*: why`"
+                )
+            given[key.strip()] = reason
+        return allowances(given, f"ckptload_{_dest(name)}")
 
     def number(self, name: str, *, least: int) -> int | None:
         text = self.value(name)

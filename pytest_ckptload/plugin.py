@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from pytest_ckptload import hookspecs
+from pytest_ckptload.extending import know_extensions
 from pytest_ckptload.fixtures import (
     CURRENT,
     PREPARE,
+    allowances_in,
     check_marker,
     ckptload,
     ckptload_case,
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _DRAWN = {"ckptload_case", "ckptload_module", "ckptload_checkpoint"}
+_ALLOWANCES = "ckptload_allowances"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +47,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if not _shows_rules(config):
+        return None
+    from pytest_ckptload.listing import show_rules
+
+    return show_rules(config)
+
+
+def _shows_rules(config: pytest.Config) -> bool:
+    return bool(config.option.ckptload_rules or config.option.ckptload_rule is not None)
 
 
 @pytest.hookimpl(trylast=True)
@@ -62,8 +78,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_ckptload.scoring import ScoringPlugin
 
         config.pluginmanager.register(ScoringPlugin(), "ckptload_scoring")
+    know_extensions(config)
     wanted, selected = suite_arguments(config)
-    if wanted and not (config.option.help or config.option.version):
+    instead = config.option.help or config.option.version or _shows_rules(config)
+    if wanted and not instead:
         with warnings.catch_warnings():
             # Of torch without numpy, at import: nothing to do with loading, and nobody asked.
             warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
@@ -77,6 +95,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if suite is None:
         return None
     return f"ckptload: torch {importlib.metadata.version('torch')}, {suite.describe()}"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    know_extensions(session.config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -129,18 +151,28 @@ def pytest_runtest_makereport(
     script = getattr(error, "script", None)
     if script is not None and "pytest_ckptload.finding" in sys.modules and report.failed:
         report.sections.append(("a script that shows it, with torch alone", script))
+    if told := allowances_in(item):
+        vars(report)[_ALLOWANCES] = told
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for title in ("note", "advice"):
-        lines = dict.fromkeys(
+    reports = [r for o in ("passed", "failed", "xfailed") for r in terminalreporter.getreports(o)]
+    sections = {
+        title: dict.fromkeys(
             text
-            for outcome in ("passed", "failed", "xfailed")
-            for report in terminalreporter.getreports(outcome)
+            for report in reports
             for name, text in report.user_properties
             if name == f"ckptload_{title}"
         )
+        for title in ("note", "advice")
+    }
+    told = [one for report in reports for one in vars(report).get(_ALLOWANCES, ())]
+    if told:
+        from pytest_ckptload.allowances import unused_lines
+
+        sections["unused allowances"] = dict.fromkeys(unused_lines(told))
+    for title, lines in sections.items():
         if lines:
             terminalreporter.section(f"ckptload: {title}")
         for text in lines:

@@ -5,7 +5,7 @@ Apart from ``checks``, which settles what a call asks for: here nothing is asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from hypothesis.strategies import SearchStrategy
 
 from pytest_ckptload import devices as device_names
+from pytest_ckptload.allowances import Allowance, Allowances
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
 from pytest_ckptload.report.text import failure_text, replay_command
@@ -27,10 +28,7 @@ from pytest_ckptload.worker import Limits, isolated
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
 
-__all__ = ["Allow", "Defaults", "Report", "Runner", "Target"]
-
-Allow = Callable[[Finding, Case], "str | None"]
-"""Why a finding on a case is accepted; ``None`` where it is not."""
+__all__ = ["Defaults", "Report", "Runner", "Target"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Defaults:
     features: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
     promises: Collection[str] = ()
-    allow: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[Allowance, ...] = ()
     devices: tuple[str, ...] = ()
     max_examples: int | None = None
     seed: int | None = None
@@ -63,8 +61,9 @@ class Report:
 
     ``examples`` counts the cases over all devices, ``refused`` those of them that were not judged
     because the reference itself refused them; ``tried`` counts what was in them. ``advice`` holds
-    one finding for each rule that advises; ``allowed`` the reasons of allowances that were used;
-    ``notes`` say what was verified of a given file.
+    one finding for each rule that advises; ``allowed`` the reasons of allowances that were used, by
+    what they allow, ``unused`` those of the check's own ``allow=`` that nothing matched; ``notes``
+    say what was verified of a given file.
     """
 
     loader: str
@@ -74,6 +73,7 @@ class Report:
     tried: Tried = field(default_factory=Tried)
     advice: tuple[Finding, ...] = ()
     allowed: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -89,7 +89,6 @@ class Report:
         self.tried.merge(outcome.tried)
         known = {finding.code for finding in self.advice}
         self.advice += tuple(f for code, f in outcome.advice.items() if code not in known)
-        self.allowed.update(outcome.allowed)
         self.notes = tuple(dict.fromkeys((*self.notes, *outcome.notes)))
 
 
@@ -103,7 +102,7 @@ class Target:
 
     name: str
     examine: Callable[[Case, torch.device, Path], Verdict]
-    allow: Allow
+    allow: Allowances
     subject: Subject | None = None
     subject_name: str = ""
     features: Sequence[str] | None = None
@@ -118,7 +117,8 @@ class Runner:
     """Runs the checks of one test, which it counts.
 
     ``node`` is the id of the test, ``options`` what else a command needs to run that test again;
-    ``record`` is told of every check that passed. ``tried`` counts what was in the cases of all.
+    ``record`` is told of every check that passed. ``tried`` counts what was in the cases of all,
+    ``allowances`` has each that a check was given, and whether any used it.
     """
 
     def __init__(
@@ -133,6 +133,7 @@ class Runner:
         self.options = tuple(options)
         self.record = record
         self.tried = Tried()
+        self.allowances: dict[Allowance, bool] = {}
         self._checks = 0
 
     def run(
@@ -152,12 +153,24 @@ class Runner:
             outcome = self._search(target, device, max_examples)
             report.add(str(device), outcome)
             self.tried.merge(outcome.tried)
+            self.account(target.allow, complete=False)
             if outcome.failure is not None:
                 raise self._mismatch(target, device, outcome)
             if not outcome.judged:
                 raise ValueError(f"nothing was judged{_why_nothing(target, outcome)}")
+        # One case alone is no occasion for all of them.
+        self.account(target.allow, complete=self.defaults.replay is None)
+        report.allowed = target.allow.reasons
+        report.unused = {a.key: a.reason for a in target.allow.unused if not a.where}
         self.record(report)
         return report
+
+    def account(self, allow: Allowances, *, complete: bool) -> None:
+        """Keep which allowances were used; and where a check was ``complete``, which were not."""
+        self.allowances.update(dict.fromkeys(allow.used, True))
+        if complete:
+            for allowance in allow.unused:
+                self.allowances.setdefault(allowance, False)
 
     def _search(self, target: Target, device: torch.device, max_examples: int | None) -> Outcome:
         budget = Budget(

@@ -61,10 +61,9 @@ class Outcome:
     """What a search saw.
 
     ``failure`` is the smallest case of the first rule that was broken, ``others`` one case for each
-    other rule. ``advice`` holds one finding for each rule that advises, ``allowed`` the reasons of
-    allowances that were used, by code. ``tried`` says what was in the cases. ``judged`` counts the
-    cases that could be judged, ``refused`` holds the reference's errors for files that it refused,
-    which were not judged.
+    other rule. ``advice`` holds one finding for each rule that advises. ``tried`` says what was in
+    the cases. ``judged`` counts the cases that could be judged, ``refused`` holds the reference's
+    errors for files that it refused, which were not judged.
     ``deaths`` counts the cases that the loader brought its process down with, ``cut`` says that the
     search ended early because of them. ``notes`` are what verdicts had to say besides.
     """
@@ -73,7 +72,6 @@ class Outcome:
     failure: Found | None = None
     others: list[Found] = field(default_factory=list)
     advice: dict[str, Finding] = field(default_factory=dict)
-    allowed: dict[str, str] = field(default_factory=dict)
     tried: Tried = field(default_factory=Tried)
     flaky: bool = False
     judged: int = 0
@@ -114,10 +112,9 @@ def search(
         if verdict.refused is not None:
             outcome.refused.append(verdict.refused)
         for finding in verdict.findings:
-            reason = allow(finding, case)
-            if reason is not None:
-                outcome.allowed[finding.code] = reason
-            elif finding.advice and not strict:
+            if allow(finding, case) is not None:
+                continue
+            if finding.advice and not strict:
                 outcome.advice.setdefault(finding.code, finding)
             else:
                 kept.append(finding)

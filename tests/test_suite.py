@@ -234,6 +234,25 @@ def test_torch_releases_bound_them():
     assert divergences_of("eager", "2.13.0+cpu") == []
 
 
+@pytest.mark.parametrize(
+    ("torch_version", "expected"),
+    [
+        ("2.3.1", False),
+        ("2.4.0", True),
+        ("2.13.2+cpu", True),
+        ("2.14.0.dev20260101", False),
+        ("2.14.0", False),
+        ("3.0", False),
+    ],
+)
+def test_one_is_expected_from_a_release_to_before_another(monkeypatch, torch_version, expected):
+    from pytest_ckptload.suite import divergences
+
+    bounded = Divergence("CKPT401", "tied", ("mmap",), "a/b#1", "why", since="2.4", until="2.14")
+    monkeypatch.setattr(divergences, "DIVERGENCES", (bounded,))
+    assert divergences_of("mmap", torch_version) == ([bounded] if expected else [])
+
+
 def known(line):
     """The outcome of the group `tied` for a recipe that is known to do what ``line`` says."""
     from pytest_ckptload.checks import Checker, Defaults

@@ -12,36 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_ckptload.report.rule_text import Described, about, address, consequence, parts
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 __all__ = ["divergence_table", "feature_table", "rule_page", "rule_table", "setup", "write"]
-
-HUNDREDS = {
-    "1": "values",
-    "2": "tensors",
-    "3": "structure",
-    "4": "aliasing",
-    "5": "optimizers",
-    "6": "laziness",
-    "7": "the file",
-    "8": "robustness",
-    "9": "behaviour",
-}
-
-
-class _Rule(Protocol):
-    """What of a rule is shown."""
-
-    code: str
-    name: str
-    statement: str
-    explanation: str
-    example: str
-    cause: str
-    fix: str
-    references: tuple[str, ...]
-    advice: bool
 
 
 class _Feature(Protocol):
@@ -57,38 +33,32 @@ class _Divergence(Protocol):
     """What of a divergence is shown."""
 
     code: str
-    feature: str
+    feature: str | None
+    classes: frozenset[str]
+    beside: str | None
     recipes: tuple[str, ...]
     issue: str
     reason: str
+    since: str
+    until: str | None
 
 
-def rule_page(rule: _Rule) -> str:
+def rule_page(rule: Described) -> str:
     """The page of one rule, in MyST."""
-    kind = (
-        "Advice: shown, and no failure unless `--ckptload-strict` is given."
-        if rule.advice
-        else "A failure."
-    )
-    parts = [
+    sections = [
         f"({rule.code.lower()})=",
         f"# {rule.code} {rule.name}",
         f"**{rule.statement}**",
-        f"*About {_about(rule.code)}. {kind}*",
-        "## Why it matters",
-        rule.explanation,
-        *(["## Example", _example(rule)] if rule.example.strip() else []),
-        "## Likely cause",
-        rule.cause,
-        "## Fix",
-        rule.fix,
+        f"*About {about(rule.code)}. {consequence(rule)}*",
     ]
+    for title, text in parts(rule):
+        sections += [f"## {title}", _example(rule.code, text) if title == "Example" else text]
     if rule.references:
-        parts += ["## Seen in", "\n".join(f"- {_link(name)}" for name in rule.references)]
-    return "\n\n".join(parts) + "\n"
+        sections += ["## Seen in", "\n".join(f"- {_link(name)}" for name in rule.references)]
+    return "\n\n".join(sections) + "\n"
 
 
-def rule_table(rules: Iterable[_Rule]) -> str:
+def rule_table(rules: Iterable[Described]) -> str:
     """All rules, a row each, in the order of their codes."""
     rows = [
         (
@@ -120,19 +90,26 @@ def divergence_table(divergences: Iterable[_Divergence]) -> str:
     rows = [
         (
             f"[{line.code}](#{line.code.lower()})",
-            f"`{line.feature}`",
+            _met_with(line),
             line.reason,
             ", ".join(f"`{recipe}`" for recipe in line.recipes),
+            f"from {line.since}" + (f", before {line.until}" if line.until else ""),
             _link(line.issue),
         )
         for line in divergences
     ]
-    return _table(("rule", "feature", "what happens", "recipes", "upstream"), rows)
+    return _table(("rule", "feature", "what happens", "recipes", "torch", "upstream"), rows)
+
+
+def _met_with(line: _Divergence) -> str:
+    """What a case has in it that meets a divergence: features, or else certain classes."""
+    names = [line.feature, line.beside] if line.feature else sorted(line.classes)
+    return (" with " if line.feature else ", ").join(f"`{name}`" for name in names if name)
 
 
 def write(
     docs: Path,
-    rules: Mapping[str, _Rule],
+    rules: Mapping[str, Described],
     features: Mapping[str, _Feature],
     divergences: Iterable[_Divergence],
 ) -> None:
@@ -166,26 +143,19 @@ def _on_builder_inited(app: Sphinx) -> None:
     write(Path(app.srcdir), RULES, FEATURES, DIVERGENCES)
 
 
-def _example(rule: _Rule) -> str:
-    """The rule's example: Markdown, or bare code, which is a test that the rule fails."""
-    example = rule.example.strip("\n")
+def _example(code: str, example: str) -> str:
+    """A rule's example: Markdown, or bare code, which is a test that the rule fails."""
     if "```" in example:
         return example
     tests = re.search(r"^(?:def test_|class Test)", example, flags=re.MULTILINE)
-    marker = f"<!-- fails: {rule.code} -->" if tests else "<!-- not run: a fragment -->"
+    marker = f"<!-- fails: {code} -->" if tests else "<!-- not run: a fragment -->"
     return f"{marker}\n```python\n{example}\n```"
-
-
-def _about(code: str) -> str:
-    return HUNDREDS.get(code.removeprefix("CKPT")[:1], "other things")
 
 
 def _link(reference: str) -> str:
     """``owner/repo#number`` as a link to that thread; anything else as it is."""
-    match = re.fullmatch(r"([\w.-]+/[\w.-]+)#(\d+)", reference)
-    if match is None:
-        return reference
-    return f"[{reference}](https://github.com/{match[1]}/issues/{match[2]})"
+    url = address(reference)
+    return reference if url is None else f"[{reference}]({url})"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

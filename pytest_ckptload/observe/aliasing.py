@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Overlap", "is_dense", "overlaps", "overlaps_with_itself", "strides_of"]
+__all__ = ["Overlap", "address_of", "is_dense", "overlaps", "overlaps_with_itself", "strides_of"]
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,22 @@ def overlaps(tensors: Mapping[str, torch.Tensor]) -> dict[frozenset[str], Overla
     return found
 
 
-def _extent(name: str, tensor: torch.Tensor) -> _Extent | None:
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.numel() == 0:
+def address_of(tensor: torch.Tensor) -> int | None:
+    """Where a tensor's first element is; ``None`` for one whose memory cannot be reached."""
+    if tensor.layout != torch.strided:
         return None
     try:
         start = tensor.data_ptr()
     except RuntimeError:  # a wrapper without storage of its own
         return None
-    if start == 0:
+    return start if start or not tensor.numel() else None
+
+
+def _extent(name: str, tensor: torch.Tensor) -> _Extent | None:
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.numel() == 0:
+        return None
+    start = address_of(tensor)
+    if start is None:
         return None
     last = sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)

@@ -18,8 +18,9 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from pytest_ckptload.observe.aliasing import Overlap, overlaps
+from pytest_ckptload.observe.aliasing import Overlap, address_of, overlaps
 from pytest_ckptload.observe.hooks import hooks_of_module, hooks_of_tensor
+from pytest_ckptload.observe.tensors import opaque
 
 __all__ = ["Observation", "Place", "observe"]
 
@@ -52,7 +53,8 @@ class Observation:
 
     ``parts`` are the module and its submodules by path, ``modes`` says which of them are in
     training mode, ``customised`` which take part in loading with code of their own (hooks, or a
-    ``_load_from_state_dict`` from outside torch).
+    ``_load_from_state_dict`` from outside torch). ``opaque`` says of which names no more can be
+    seen than that they are there, and what stands under them.
     """
 
     module: nn.Module
@@ -60,6 +62,7 @@ class Observation:
     parts: dict[str, nn.Module]
     modes: dict[str, bool]
     customised: frozenset[str]
+    opaque: dict[str, str]
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -74,6 +77,20 @@ class Observation:
         """The pairs of different tensors that have elements in common, each by its first name."""
         firsts = {names[0]: self.places[names[0]].tensor for names in self.groups.values()}
         return overlaps(firsts)
+
+    @property
+    def unseen(self) -> dict[str, str]:
+        """What cannot be seen of which names, in words."""
+        unseen = {
+            name: f"{what}: neither its contents nor its memory"
+            for name, what in self.opaque.items()
+        }
+        for name, place in self.places.items():
+            if not (place.lazy or place.tensor.is_meta) and address_of(place.tensor) is None:
+                layout = place.tensor.layout
+                what = "a wrapper" if layout == torch.strided else str(layout)
+                unseen[name] = f"{what}: not its memory"
+        return unseen
 
     @cached_property
     def hooks(self) -> dict[str, Counter[str]]:
@@ -109,17 +126,21 @@ def observe(module: nn.Module) -> Observation:
     parts: dict[str, nn.Module] = {}
     modes: dict[str, bool] = {}
     customised = set()
+    unseen: dict[str, str] = {}
     for path, part in _walk(module, "", ()):
         parts[path.rstrip(".")] = part
         modes[path.rstrip(".")] = part.training
         if _customised(part):
             customised.add(path)
         for name, kind, tensor in _tensors(part):
+            if what := opaque(tensor):
+                unseen[path + name] = what
+                continue
             home = attributes if kind == "attribute" else places
             home[path + name] = _place(path + name, kind, tensor)
     # Attributes last: what is a parameter and an attribute as well goes by its name as the former.
     places.update(attributes)
-    return Observation(module, places, parts, modes, frozenset(customised))
+    return Observation(module, places, parts, modes, frozenset(customised), unseen)
 
 
 def _place(name: str, kind: str, tensor: torch.Tensor) -> Place:

@@ -16,7 +16,15 @@ import torch
 from pytest_ckptload.dtypes import PACKED
 from pytest_ckptload.observe.aliasing import is_dense
 
-__all__ = ["Difference", "first_difference", "is_poison", "plain", "same_bits", "same_but_nan"]
+__all__ = [
+    "Difference",
+    "first_difference",
+    "is_poison",
+    "opaque",
+    "plain",
+    "same_bits",
+    "same_but_nan",
+]
 
 _memcmp: Callable[[int, int, int], int] = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
@@ -55,6 +63,14 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_quantized:
             return tensor.int_repr()
         return tensor.resolve_conj().resolve_neg()
+
+
+def opaque(tensor: torch.Tensor) -> str | None:
+    """What a tensor is that has no contents, or no strides; ``None`` for all others."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    fake = sys.modules.get("torch._subclasses.fake_tensor")
+    return "a fake tensor" if fake is not None and isinstance(tensor, fake.FakeTensor) else None
 
 
 def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:

@@ -9,6 +9,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import re
 import symtable
 import sys
 import textwrap
@@ -99,9 +100,11 @@ class SourceFile:
                 self.bound.setdefault(name, []).append(statement)
 
     def text(self, node: ast.stmt) -> str:
-        """The source of a statement, decorators included, from the left margin on."""
+        """The source of a statement, decorators included, from the left margin on, without what
+        was said to type checkers and linters.
+        """
         lines = self.lines[first_line(node) - 1 : node.end_lineno]
-        return textwrap.dedent("\n".join(lines))
+        return _TO_CHECKERS.sub("", textwrap.dedent("\n".join(lines)))
 
     def imported(self, statement: ast.stmt, name: str) -> Import | None:
         """What an import statement binds to ``name``."""
@@ -118,6 +121,7 @@ class SourceFile:
         return None
 
 
+_TO_CHECKERS = re.compile(r"  # (?:type: ignore|noqa)\b.*$", re.MULTILINE)
 _parsed = lru_cache(maxsize=64)(SourceFile)
 
 

@@ -34,8 +34,10 @@ class Broken:
 class Rule:
     """One kind of difference: how it is found and what is to be said of it.
 
-    ``on`` is the kind of facts it judges: ``Comparison``, ``Attempt``, ``Training`` or
-    ``FileFacts``.
+    ``on`` is the kind of facts it judges: ``Comparison``, ``Attempt``, ``Training``,
+    ``FileFacts``, ``Lifetime`` or ``Ending``. ``find`` is given such facts, changes nothing, and
+    returns or yields the places where the rule is broken. ``references`` are threads, as
+    ``owner/repo#1``, or other texts.
     """
 
     code: str
@@ -45,8 +47,8 @@ class Rule:
     explanation: str
     cause: str
     fix: str
-    references: tuple[str, ...]
     find: Callable[[Any], Iterable[Broken]]
+    references: tuple[str, ...] = ()
     advice: bool = False
     example: str = ""
 
@@ -90,7 +92,7 @@ def rule(
         if code in RULES:
             raise ValueError(f"there is a rule {code} already: {RULES[code].name}")
         RULES[code] = Rule(
-            code, name, on, statement, explanation, cause, fix, references, find, advice, example
+            code, name, on, statement, explanation, cause, fix, find, references, advice, example
         )
         for earlier in sorted(RULES):  # whatever the order of imports
             RULES[earlier] = RULES.pop(earlier)

@@ -33,8 +33,11 @@ def name_missing(c: Comparison) -> Iterator[Broken]:
         yield Broken("the module", f"another module: it has {_listed(mine)}, not {_listed(wanted)}")
         return
     for name, eager in c.reference.eager.places.items():
-        if name not in c.actual.places:
+        if name not in c.actual.places and name not in c.actual.opaque:
             yield Broken(name, f"the loaded module has no {eager.kind} of this name")
+    for name, what in c.reference.eager.opaque.items():
+        if name not in c.actual.places and name not in c.actual.opaque:
+            yield Broken(name, f"the loaded module has nothing of this name, expected {what}")
 
 
 def _another_module(c: Comparison) -> bool:

@@ -14,13 +14,14 @@ import torch
 
 from pytest_ckptload import devices
 from pytest_ckptload.checks import PROMISES
-from pytest_ckptload.extending import know_features
+from pytest_ckptload.extending import added_rules
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for, with_mutants
 from pytest_ckptload.inputs import check_loader, check_names, given_case, imported
 from pytest_ckptload.loader import Loader, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
+from pytest_ckptload.rules import RULES
 from pytest_ckptload.suite.plan import (
     Subject,
     SuiteTest,
@@ -41,7 +42,7 @@ class SuitePlugin:
     """Registered where the suite is wanted. ``selected`` are node ids given as arguments."""
 
     def __init__(self, config: pytest.Config, selected: tuple[str, ...]) -> None:
-        know_features(config)
+        self.rules = added_rules(config)
         self.settings = config.stash[SETTINGS]
         self.selected = selected
         self.tests = list(_tests(config, self.settings))
@@ -55,9 +56,11 @@ class SuitePlugin:
         """What joined, for the header."""
         loaders = {test.subject.name for test in self.tests}
         where = {test.device for test in self.tests}
+        rules = f"{_count(self.rules, 'rule')} added, " if self.rules else ""
         return (
             f"{_count(len(loaders), 'loader')}, {_count(len(self.settings.models), 'model')}, "
-            f"{_count(len(where), 'device')} ({', '.join(sorted(where))}), {self._isolation(where)}"
+            f"{rules}{_count(len(where), 'device')} ({', '.join(sorted(where))}), "
+            f"{self._isolation(where)}"
         )
 
     def _isolation(self, where: set[str]) -> str:
@@ -94,6 +97,7 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
         for names in (settings.features or (), settings.without):
             check_names("feature", names, FEATURES)
         check_names("promise", settings.promises, PROMISES)
+        check_names("rule", [allowance.code for allowance in settings.allow], RULES)
         where = [str(device) for device in devices.named(settings.devices or ("all",))]
         models = {
             name.partition(":")[2]: imported("--ckptload-model", name) for name in settings.models

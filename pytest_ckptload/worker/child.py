@@ -129,6 +129,10 @@ def _portable(error: BaseException, classes: Classes) -> bytes:
 
 
 def _ours(error: BaseException) -> bool:
-    """Whether the error was raised by this package: then it is a sentence for the caller."""
+    """Whether the error was raised by this package, and by no other error: then it is a sentence
+    for the caller.
+    """
+    if error.__cause__ is not None:
+        return False
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].f_code.co_filename.startswith(_PACKAGE)

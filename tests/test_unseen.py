@@ -1,0 +1,129 @@
+"""Modules that are hard to look at: observed as far as can be, and what cannot be is said."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pytest_ckptload.case import Case
+from pytest_ckptload.checker import Demands, examine
+from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.observe import observe
+from pytest_ckptload.recipes import eager
+from pytest_ckptload.subject import Subject
+
+CPU = torch.device("cpu")
+
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.more()
+
+    def more(self):
+        pass
+
+
+class Nested(Base):
+    def more(self):
+        parts = [torch.ones(2, device="cpu"), torch.ones(3, device="cpu")]
+        self.register_buffer("odd", torch.nested.nested_tensor(parts), persistent=False)
+
+
+class Jagged(Base):
+    def more(self):
+        parts = [torch.ones(2, device="cpu"), torch.ones(3, device="cpu")]
+        self.odd = torch.nested.nested_tensor(parts, layout=torch.jagged)
+
+
+class Fake(Base):
+    def more(self):
+        with FakeTensorMode():
+            self.odd = torch.ones(3)
+
+
+class Sparse(Base):
+    def more(self):
+        self.register_buffer("odd", torch.eye(3, device="cpu").to_sparse(), persistent=False)
+
+
+class Functional(Base):
+    def more(self):
+        self.odd = torch._to_functional_tensor(torch.ones(3, device="cpu"))
+
+
+class RaisesOnAccess(Base):
+    @property
+    def bad(self):
+        raise RuntimeError("a property with a side effect")
+
+    def __getattr__(self, name):
+        if name == "weight" or name.startswith("_"):
+            return super().__getattr__(name)
+        raise RuntimeError("no attribute is asked for here")
+
+
+class Crowded(Base):
+    """Cycles, locks, generators and weak references, and tensors among them."""
+
+    def more(self):
+        self.lock, self.generator = threading.Lock(), (i for i in range(3))
+        self.reference, self.cycle = weakref.ref(self), {"weight": self.weight}
+        self.cycle["cycle"] = self.cycle
+        self.bytes = torch.frombuffer(bytearray(12), dtype=torch.float32)
+
+
+def verdict(build, loader=eager):
+    return examine(Case(), loader, CPU, Demands(), Subject(build))
+
+
+@pytest.mark.parametrize(
+    ("build", "note"),
+    [
+        (Nested, "odd (a nested tensor: neither its contents nor its memory)"),
+        (Jagged, "odd (a nested tensor: neither its contents nor its memory)"),
+        (Fake, "odd (a fake tensor: neither its contents nor its memory)"),
+        (Sparse, "odd (torch.sparse_coo: not its memory)"),
+        (Functional, "odd (a wrapper: not its memory)"),
+    ],
+)
+def test_what_cannot_be_observed_is_said(build, note):
+    judged = verdict(build)
+    assert judged.findings == ()
+    assert judged.notes == (f"not observed: {note}",)
+
+
+@pytest.mark.parametrize("build", [RaisesOnAccess, Crowded])
+def test_all_of_the_others_is_observed(build):
+    judged = verdict(build)
+    assert judged.findings == ()
+    assert judged.notes == ()
+
+
+@pytest.mark.parametrize("build", [Nested, Fake])
+def test_that_it_is_gone_is_seen_all_the_same(build):
+    def deletes(build, path, device):
+        module = eager(build, path, device)
+        del module.odd
+        return module
+
+    assert "CKPT301" in [finding.code for finding in verdict(build, deletes).findings]
+
+
+def test_it_is_said_in_the_report_of_a_check():
+    report = Checker(Defaults(max_examples=2)).check(eager, build=Fake)
+    assert report.notes == (
+        "not observed: odd (a fake tensor: neither its contents nor its memory)",
+    )
+
+
+def test_a_module_that_holds_itself_is_walked_once():
+    module = Base()
+    module._modules["me"] = module
+    assert list(observe(module).parts) == [""]
