@@ -96,7 +96,6 @@ def drops_the_conjugate_bit(build: Build, path: Path, device: torch.device) -> n
     "CKPT101",
     "pytorch/pytorch#101688",
     "safetensors/safetensors#448",
-    sibling=keeps_everything,
     features=("byteorder",),
     promises=("formats",),
 )
