@@ -99,6 +99,13 @@ def test_what_is_allowed_is_not_found(few):
     assert mutant.reason == "CKPT206 is allowed here: callers freeze again"
 
 
+def test_what_is_allowed_by_name_is_said_with_the_names(few):
+    few("forgets_frozen")
+    allow = {"CKPT206 *": "callers freeze again"}
+    mutant = outcomes(trial_of(mmap, features=["frozen"], allow=allow))["forgets_frozen"]
+    assert mutant.reason == "CKPT206 * is allowed here: callers freeze again"
+
+
 def test_what_a_given_module_does_not_have_cannot_be_broken(few):
     few("unties", "flips_a_bit")
     tried = outcomes(trial_of(mmap, build=lambda: nn.Linear(2, 2), features=["reordered"]))
@@ -206,7 +213,7 @@ GATE = """
 from pytest_ckptload import recipes
 
 def test_it(ckptload):
-    ckptload.check(recipes.mmap, features=["frozen"], max_examples=2)
+    ckptload.check(loader=recipes.mmap, features=["frozen"], max_examples=2)
 """
 
 
