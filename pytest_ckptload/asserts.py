@@ -12,6 +12,7 @@ from pytest_ckptload.finding import CheckpointMismatch, Finding
 from pytest_ckptload.observe import observe
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.rules import Comparison, Training, judge
+from pytest_ckptload.rules.causes import folded
 from pytest_ckptload.rules.facts import Reference
 from pytest_ckptload.trials.training import names_of_slots
 
@@ -65,6 +66,6 @@ def assert_optimizer_tracks(optimizer: torch.optim.Optimizer, module: nn.Module)
 
 def _raise_for(title: str, findings: list[Finding]) -> None:
     __tracebackhide__ = True
-    failing = [finding for finding in findings if not finding.advice]
+    failing = folded(finding for finding in findings if not finding.advice)
     if failing:
         raise CheckpointMismatch(f"{title}\n\n{findings_text(failing)}", failing)

@@ -204,6 +204,7 @@ class _Examination:
                 refusable(case, self.sample.values, structure, self.demands.dtype),
                 None if marks is None else marks.executed(),
                 () if marks is None else tuple(map(str, marks.climbed())),
+                (*case.checkpoint.missing, *case.checkpoint.extra),
             )
         if filled_through_ties(case.checkpoint, structure):
             ending.promises -= {"strict"}

@@ -21,6 +21,7 @@ from pytest_ckptload.checker import Demands, examine, examine_file, examine_load
 from pytest_ckptload.factory import user_subject
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.given import checked_path
+from pytest_ckptload.ingredients import ingredients_of
 from pytest_ckptload.inputs import (
     check_consistent,
     check_features,
@@ -32,7 +33,8 @@ from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
-from pytest_ckptload.runs import Defaults, Report, Runner, Target
+from pytest_ckptload.rules.causes import folded
+from pytest_ckptload.runs import Defaults, Examine, Report, Runner, Target
 from pytest_ckptload.strategies import resume_cases, resume_covering
 from pytest_ckptload.trials.training import prepare
 from pytest_ckptload.tried import Tried
@@ -148,9 +150,15 @@ class Checker:
         left_out = (*left_out, *_not_promised(promises, features))
         subject = None if build is None else user_subject(build)
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
+
+        def examining(loader: Loader, demands: Demands) -> Examine:
+            return lambda case, device, where: examine(
+                case, loader, device, demands, subject, where
+            )
+
         target = Target(
             loader_name(loader),
-            lambda case, device, where: examine(case, loader, device, demands, subject, where),
+            examining(loader, demands),
             self._allowing(allow),
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
@@ -163,7 +171,13 @@ class Checker:
                 path, loader, device, demands, subject
             )
             target.subject_name, target.fixed = path.name, [Case()]
-        elif save is None and reference is None:
+            return self._runner.run(target, devices, max_examples)
+        # None of them casts: so they are not asked to.
+        uncast = replace(demands, dtype=None)
+        target.ingredients = {
+            name: examining(alone, uncast) for name, alone in ingredients_of(loader).items()
+        }
+        if save is None and reference is None:
             target.quote = lambda found, device: script(
                 found.case, found.findings, loader, dtype=dtype, build=build, device=device
             )
@@ -212,17 +226,24 @@ class Checker:
         optimizers = make_optimizer is None
         chosen, left_out = self._features(features, without, build is None, optimizers)
         subject = None if build is None else user_subject(build)
+
+        def examining(resume: Resumer) -> Examine:
+            return lambda case, device, where: examine_resume(
+                case, resume, make_optimizer, device, subject, where
+            )
+
         target = Target(
             loader_name(resume),
-            lambda case, device, where: examine_resume(
-                case, resume, make_optimizer, device, subject, where
-            ),
+            examining(resume),
             self._allowing(allow),
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
             chosen,
             (*left_out, *_names_of("checkpoint")),
         )
+        target.ingredients = {
+            name: examining(alone) for name, alone in ingredients_of(resume).items()
+        }
         if optimizers:
             target.covering, target.random = resume_covering, resume_cases
         return self._runner.run(target, devices, max_examples)
@@ -244,7 +265,7 @@ class Checker:
         allow = self._allowing(None)
         findings = [f for f in examine_loaded(module, case) if allow(f, case.case) is None]
         self._runner.account(allow, complete=self.defaults.replay is None)
-        failing = [f for f in findings if self.defaults.strict or not f.advice]
+        failing = folded(f for f in findings if self.defaults.strict or not f.advice)
         if failing:
             title = "The module is not the one that eager loading gives."
             raise CheckpointMismatch(f"{title}\n\n{findings_text(failing)}", failing, case.case)

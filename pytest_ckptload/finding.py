@@ -23,7 +23,8 @@ class Finding:
     """One rule, broken at one place.
 
     ``place`` is the name of the tensor or module; ``names`` are all the tensor names it speaks of.
-    ``advice`` findings are shown and do not fail.
+    ``advice`` findings are shown and do not fail. ``because_of`` is the code and the place of the
+    finding that explains this one, where another does.
     """
 
     code: str
@@ -34,6 +35,7 @@ class Finding:
     fix: str
     names: tuple[str, ...] = ()
     advice: bool = False
+    because_of: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         return printable(f"{self.code} {self.rule} at {self.place}: {self.evidence}")
@@ -65,9 +67,9 @@ class Verdict:
 class CheckpointMismatch(AssertionError):
     """A loader did not give the model that eager loading gives.
 
-    ``findings`` says what differs, ``case`` is the smallest case that shows it (``None`` when a
-    given module was judged), ``report`` the whole text, ``script`` a program that needs only
-    torch and shows the same, where there can be one.
+    ``findings`` says what differs, those that explain others first; ``case`` is the smallest case
+    that shows it (``None`` when a given module was judged), ``report`` the whole text, ``script`` a
+    program that needs only torch and shows the same, where there can be one.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ Apart from ``checks``, which settles what a call asks for: here nothing is asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from pytest_ckptload import devices as device_names
 from pytest_ckptload.allowances import Allowance, Allowances
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
+from pytest_ckptload.ingredients import blame
 from pytest_ckptload.report.text import failure_text, replay_command
 from pytest_ckptload.search import Budget, Found, Outcome, search
 from pytest_ckptload.strategies import covering, random_cases
@@ -28,7 +29,10 @@ from pytest_ckptload.worker import Limits, isolated
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
 
-__all__ = ["Defaults", "Report", "Runner", "Target"]
+__all__ = ["Defaults", "Examine", "Report", "Runner", "Target"]
+
+Examine = Callable[[Case, torch.device, Path], Verdict]
+"""The verdict on a case on a device; the path is a folder to write to."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,12 @@ class Target:
     """A check with everything settled: what to examine, over which cases, and what is allowed.
 
     ``fixed`` are the cases where nothing is generated; ``covering`` and ``random`` generate them
-    elsewhere. ``quote`` makes the stand-alone script.
+    elsewhere. ``quote`` makes the stand-alone script. ``ingredients`` examine with a part of the
+    loader each, where it is made of parts that are known.
     """
 
     name: str
-    examine: Callable[[Case, torch.device, Path], Verdict]
+    examine: Examine
     allow: Allowances
     subject: Subject | None = None
     subject_name: str = ""
@@ -109,6 +114,7 @@ class Target:
     without: tuple[str, ...] = ()
     fixed: list[Case] | None = None
     quote: Callable[[Found, torch.device], str] | None = None
+    ingredients: Mapping[str, Examine] = field(default_factory=dict)
     covering: Callable[..., Iterable[Case]] = covering
     random: Callable[..., SearchStrategy[Case]] = random_cases
 
@@ -195,16 +201,16 @@ class Runner:
                 fixed.sort(key=lambda case: not set(wanted).intersection(case.features))
             random = target.random(**chosen) if budget.max_examples != 0 else None
         strict = self.defaults.strict
-        with self._isolated(target, device) as examine:
+        with self._isolated(target, target.examine, device) as examine:
             return search(examine, fixed, random, budget, target.allow, strict)
 
     def _isolated(
-        self, target: Target, device: torch.device
+        self, target: Target, examine: Examine, device: torch.device
     ) -> AbstractContextManager[Callable[[Case], Verdict]]:
         defaults = self.defaults
         roomy = target.subject is not None or target.fixed is not None
         return isolated(
-            lambda case, where: target.examine(case, device, where),
+            lambda case, where: examine(case, device, where),
             defaults.isolation,
             device,
             Limits(defaults.timeout, defaults.memory, roomy=roomy),
@@ -218,7 +224,8 @@ class Runner:
         replay = None
         if target.fixed is None:
             replay = replay_command(self.node, self.options, found.case)
-        text = failure_text(target.name, str(device), outcome, replay, target.subject_name)
+        culprit = "" if outcome.flaky else self._blame(target, found, device)
+        text = failure_text(target.name, str(device), outcome, replay, target.subject_name, culprit)
         error = CheckpointMismatch(text, found.findings, found.case)
         if target.quote is not None:
             try:
@@ -226,6 +233,14 @@ class Runner:
             except Exception as reason:  # quoting sources must not hide what was found
                 error.script = f"# There is no script of this case: {reason!r}"
         return error
+
+    def _blame(self, target: Target, found: Found, device: torch.device) -> str:
+        """What each ingredient alone makes of the case that was found."""
+        verdicts = {}
+        for name, examine in target.ingredients.items():
+            with self._isolated(target, examine, device) as alone:
+                verdicts[name] = alone(found.case)
+        return blame(found.findings[0], verdicts) if verdicts else ""
 
 
 def _replayable(case: Case, subject: Subject | None) -> Case:

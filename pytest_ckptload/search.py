@@ -20,6 +20,7 @@ from hypothesis.strategies import SearchStrategy
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.finding import Finding, Verdict
+from pytest_ckptload.rules.causes import folded
 from pytest_ckptload.tried import Tried
 
 __all__ = ["Budget", "Found", "Outcome", "search"]
@@ -50,7 +51,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Found:
-    """A case and what was found on it."""
+    """A case and what was found on it: first what explains the rest."""
 
     case: Case
     findings: tuple[Finding, ...]
@@ -104,7 +105,7 @@ def search(
             outcome.cut = True
             return ()
         outcome.examples += 1
-        kept = []
+        unallowed = []
         verdict = examine(case)
         outcome.tried.add(case, verdict.dtypes, verdict.optimizer)
         outcome.judged += verdict.judged
@@ -117,11 +118,13 @@ def search(
             if finding.advice and not strict:
                 outcome.advice.setdefault(finding.code, finding)
             else:
-                kept.append(finding)
+                unallowed.append(finding)
+        # After the allowances: what is allowed must not take along what it explains.
+        kept = folded(unallowed)
         if verdict.died and kept:
             outcome.deaths += 1
-            deadly[_text(case)] = tuple(kept)
-        return tuple(kept)
+            deadly[_text(case)] = kept
+        return kept
 
     _cover(failing, covering, outcome, budget.hasty)
     if outcome.failure is None and random is not None:
@@ -175,10 +178,12 @@ def _explore(
 
     def case_has_no_finding(case: Case) -> None:
         findings = failing(case)
-        # Once a rule is broken only that rule counts, so that shrinking does not slip to another.
-        if findings and (not target or target[0] in {f.code for f in findings}):
+        # Once a rule is broken only that rule counts, so that shrinking does not slip to another,
+        # nor to a case where something else explains that it is broken.
+        leading = {f.code: f for f in reversed(findings) if f.because_of is None}
+        if findings and (not target or target[0] in leading):
             target[:] = target or [findings[0].code]
-            first = next(f for f in findings if f.code == target[0])
+            first = leading[target[0]]
             rest = tuple(f for f in findings if f is not first)
             outcome.failure = Found(case, (first, *rest))
             raise _Failing

@@ -83,6 +83,7 @@ def verdict(build, loader=eager):
     return examine(Case(), loader, CPU, Demands(), Subject(build))
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 @pytest.mark.parametrize(
     ("build", "note"),
     [
@@ -106,6 +107,7 @@ def test_all_of_the_others_is_observed(build):
     assert judged.notes == ()
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 @pytest.mark.parametrize("build", [Nested, Fake])
 def test_that_it_is_gone_is_seen_all_the_same(build):
     def deletes(build, path, device):

@@ -16,11 +16,12 @@ from torch import nn
 from pytest_ckptload.loader import Build, MakeOptimizer
 from pytest_ckptload.recipes.eager import state_dict_in
 
-__all__ = ["mmap_meta_swap", "mmap_meta_swap_resume"]
+__all__ = ["mmap_meta_swap", "mmap_meta_swap_resume", "swapping"]
 
 
 @contextmanager
-def _swapping() -> Iterator[None]:
+def swapping() -> Iterator[None]:
+    """Have ``load_state_dict`` swap the contents of parameters with those that it loads."""
     before = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
@@ -34,7 +35,7 @@ def mmap_meta_swap(build: Build, path: Path, device: torch.device) -> nn.Module:
     payload = torch.load(path, map_location=device, weights_only=True, mmap=True)
     with torch.device("meta"):
         module = build()
-    with _swapping():
+    with swapping():
         module.load_state_dict(state_dict_in(payload), strict=True, assign=True)
     return module
 
@@ -47,7 +48,7 @@ def mmap_meta_swap_resume(
     with torch.device("meta"):
         module = build()
     optimizer = make_optimizer(module)
-    with _swapping():
+    with swapping():
         module.load_state_dict(payload["model"], strict=True, assign=True)
     optimizer.load_state_dict(payload["optimizer"])
     return module, optimizer

@@ -48,13 +48,15 @@ WITHOUT = {
 
 
 def assertion_lines(findings: Iterable[Finding], scene: Scene) -> list[str]:
-    """One assertion for each code, under a comment that says what was found."""
+    """One assertion for each code, in the order of the findings, under a comment that says what was
+    found.
+    """
     by_code: dict[str, list[Finding]] = {}
     for finding in findings:
         by_code.setdefault(finding.code, []).append(finding)
     lines = []
     # What asserts that a line is not reached comes last.
-    for code in sorted(by_code, key=lambda code: (code in _REFUSALS, code)):
+    for code in sorted(by_code, key=lambda code: code in _REFUSALS):
         first, *rest = by_code[code]
         more = f" (and {len(rest)} more)" if rest else ""
         lines += ["", *_comment(f"{code} {first.rule} at {first.place}: {first.evidence}{more}")]
@@ -270,22 +272,24 @@ def _mode(finding: Finding, scene: Scene) -> list[str]:
 
 def _tied(finding: Finding, scene: Scene) -> list[str]:
     if " ~ " in finding.place:
-        return _overlap(finding, scene, "not torch.equal(bits({second}), before)")
+        return _overlap(finding, scene, "shared")
     return [f"assert {' is '.join(map(scene.at, finding.names))}"]
 
 
 def _independent(finding: Finding, scene: Scene) -> list[str]:
     if " ~ " in finding.place:
-        return _overlap(finding, scene, "torch.equal(bits({second}), before)")
+        return _overlap(finding, scene, "not shared")
     return [f"assert {' is not '.join(map(scene.at, finding.names[:2]))}"]
 
 
 def _overlap(finding: Finding, scene: Scene, claim: str) -> list[str]:
     first, second = map(scene.at, finding.names[:2])
     return _short(
-        "before = bits({second}).clone()\n"
+        "kept, before = {first}.detach().clone(), bits({second})\n"
         "with torch.no_grad():\n"
         "    {first}.zero_()\n"
+        "    shared = not torch.equal(bits({second}), before)\n"
+        "    {first}.copy_(kept)\n"
         f"assert {claim}",
         first=first,
         second=second,

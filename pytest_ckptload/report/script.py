@@ -35,9 +35,9 @@ _WIDTH = 96
 
 # What the script calls its own: nothing that is quoted may be called the same.
 _NAMES = """
-    archive before bits build data expected feed first folder held index indices left loaded
-    location_tag mark name parameter parameters path payload record records right saved second state
-    storage tensor value wanted written your_loader
+    archive before bits build data expected feed first folder held index indices kept left loaded
+    location_tag mark name parameter parameters path payload record records right saved second
+    shared state storage tensor value wanted written your_loader
 """
 _RESERVED = frozenset(_NAMES.split())
 
@@ -82,9 +82,10 @@ def script(
 ) -> str:
     """A program that writes the case's checkpoint, loads it both ways, and asserts what was found.
 
-    ``dtype`` is the one the loader casts to, ``device`` the one it loads on: the CPU, if left out.
-    ``build`` is the factory of the user's own module, where the case has none. What can be neither
-    quoted nor imported, a closure say, is left as a function to be filled in.
+    ``findings`` are asserted in their order. ``dtype`` is the one the loader casts to, ``device``
+    the one it loads on: the CPU, if left out. ``build`` is the factory of the user's own module,
+    where the case has none. What can be neither quoted nor imported, a closure say, is left as a
+    function to be filled in.
     """
     return _Script(case, findings, loader, dtype, build, device or torch.device("cpu")).text()
 

@@ -25,15 +25,21 @@ _LONGEST_COMMAND = 20_000
 
 
 def failure_text(
-    loader: str, device: str, outcome: Outcome, replay: str | None, subject: str = ""
+    loader: str,
+    device: str,
+    outcome: Outcome,
+    replay: str | None,
+    subject: str = "",
+    culprit: str = "",
 ) -> str:
-    """The whole message for a search that failed."""
+    """The whole message for a search that failed; ``culprit`` says which ingredient is to blame."""
     found = outcome.failure
     assert found is not None
     whose = f" for {subject}" if subject else ""
     parts = [
         f"{loader} does not give the module that eager loading gives{whose} on {device}.",
         findings_text(found.findings),
+        *([textwrap.fill(culprit, _WIDTH)] if culprit else []),
         _case_text(found.case, subject),
     ]
     if outcome.flaky:
@@ -55,14 +61,22 @@ def failure_text(
 
 
 def findings_text(findings: Iterable[Finding]) -> str:
-    """Findings in full; those of one rule share its cause and fix."""
+    """Findings in full: a paragraph for each rule, which its findings share with those that they
+    explain.
+    """
     by_code: dict[str, list[Finding]] = {}
+    explained: dict[str, list[Finding]] = {}
     for finding in findings:
-        by_code.setdefault(finding.code, []).append(finding)
-    return "\n\n".join(_rule_text(group) for group in by_code.values())
+        if finding.because_of is None:
+            by_code.setdefault(finding.code, []).append(finding)
+        else:
+            explained.setdefault(finding.because_of[0], []).append(finding)
+    return "\n\n".join(
+        _rule_text(group, explained.get(code, ())) for code, group in by_code.items()
+    )
 
 
-def _rule_text(group: Sequence[Finding], most: int = 5) -> str:
+def _rule_text(group: Sequence[Finding], explained: Sequence[Finding], most: int = 5) -> str:
     first = group[0]
     advice = "  (advice)" if first.advice else ""
     lines = [f"{first.code} {first.rule}{advice}"]
@@ -70,12 +84,27 @@ def _rule_text(group: Sequence[Finding], most: int = 5) -> str:
         lines += _item("at", f"{finding.place}: {finding.evidence}")
     if len(group) > most:
         lines += _item("", f"… and {len(group) - most} more places")
+    if explained:
+        lines += _item("also", _places(explained))
     lines += _item("cause", first.cause)
     lines += _item("fix", first.fix)
     known = RULES.get(first.code)
     if known is not None and known.references:
         lines += _item("as in", ", ".join(known.references))
     return "\n".join(lines)
+
+
+def _places(findings: Sequence[Finding], most: int = 3) -> str:
+    """Rules and the places where they are broken, in a line."""
+    by_rule: dict[str, list[str]] = {}
+    for finding in findings:
+        by_rule.setdefault(f"{finding.code} {finding.rule}", []).append(finding.place)
+    told = []
+    for rule, places in by_rule.items():
+        places = list(dict.fromkeys(places))
+        more = f" and {len(places) - most} more" if len(places) > most else ""
+        told.append(f"{rule} at {', '.join(places[:most])}{more}")
+    return "; ".join(told)
 
 
 def _item(label: str, text: str) -> list[str]:

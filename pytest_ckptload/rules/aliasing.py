@@ -99,7 +99,9 @@ def alias_gained(c: Comparison) -> Iterator[Broken]:
         ]
         if others:
             how = "the same elements" if overlap.same else "elements in common"
-            yield Broken(" ~ ".join(others[0]), f"two tensors with {how}", others[0])
+            tied = (*c.actual.groups[first], *c.actual.groups[second])
+            names = tuple(dict.fromkeys((*others[0], *tied)))
+            yield Broken(" ~ ".join(others[0]), f"two tensors with {how}", names)
     for group in dict.fromkeys(c.actual.groups.values()):
         known = [name for name in group if name in eager.places]
         if known and not set(known) <= set(eager.groups[known[0]]):

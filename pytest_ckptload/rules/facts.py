@@ -226,7 +226,8 @@ class Attempt:
     where the file was damaged, ``"refusal"`` where the eager recipe refuses for a reason of its
     own. ``refusable`` says why refusing is right all the same. ``executed`` says which code ran
     that the file brought along, ``climbed`` are the files that were written to where names in it
-    point, out of the folder that they belong to.
+    point, out of the folder that they belong to. ``mismatched`` are the names that are missing or
+    too many.
     """
 
     expect: str
@@ -237,6 +238,7 @@ class Attempt:
     refusable: str | None = None
     executed: str | None = None
     climbed: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
 
 
 @dataclass

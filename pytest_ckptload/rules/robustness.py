@@ -118,7 +118,7 @@ def mismatch_accepted(attempt: Attempt) -> Iterator[Broken]:
         attempt.expect == "mismatch" and "strict" in attempt.promises
     )
     if demanded and attempt.error is None:
-        yield Broken("the load", f"accepted a file with {attempt.details}")
+        yield Broken("the load", f"accepted a file with {attempt.details}", attempt.mismatched)
 
 
 @rule(

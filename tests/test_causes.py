@@ -1,0 +1,274 @@
+"""Findings that others explain: which, in what order, and what becomes of them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec
+from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
+from pytest_ckptload.recipes import eager
+from pytest_ckptload.report.text import findings_text
+from pytest_ckptload.rules import RULES
+from pytest_ckptload.rules.causes import CAUSES, folded
+from pytest_ckptload.search import Budget, search
+
+
+def found(code, *names, place=None, advice=False):
+    rule = RULES[code].name if code in RULES else "of-a-project"
+    place = place or (" = " if code == "CKPT401" else " ~ ").join(names)
+    return Finding(code, rule, place, "evidence", f"cause of {code}", "fix", names, advice)
+
+
+def outline(findings):
+    """Codes in their order, each with that of the finding that explains it."""
+    return [(f.code, f.because_of and f.because_of[0]) for f in folded(findings)]
+
+
+# --- the table
+
+# (cause, effect, where it is explained, where it is not)
+EXAMPLES = [
+    (found("CKPT806", "the load"), found("CKPT805", "the load"), None),
+    (found("CKPT809", "the load"), found("CKPT805", "the load"), None),
+    (found("CKPT804", "a.b", place="the load"), found("CKPT102", "a.b"), found("CKPT102", "c")),
+    (found("CKPT804", "a.b", place="the load"), found("CKPT303", "a.b"), found("CKPT303", "c")),
+    (found("CKPT804", "a.b", place="the load"), found("CKPT302", "a_b"), None),
+    (found("CKPT204", "a"), found("CKPT101", "a"), found("CKPT101", "b")),
+    (found("CKPT306", "a.b"), found("CKPT301", "a.b.weight"), found("CKPT301", "a.c")),
+    (found("CKPT306", "the module"), found("CKPT302", "weight"), None),
+    (found("CKPT301", "weight"), found("CKPT302", "w"), None),
+    (found("CKPT304", "a"), found("CKPT206", "a"), found("CKPT206", "b")),
+    (found("CKPT304", "a"), found("CKPT502", "a"), found("CKPT502", "b")),
+    (found("CKPT207", "a"), found("CKPT208", "a"), found("CKPT208", "b")),
+    (found("CKPT207", "a"), found("CKPT309", "a"), found("CKPT309", "b")),
+    (found("CKPT201", "a"), found("CKPT401", "b", "a"), found("CKPT401", "b", "c")),
+    (found("CKPT401", "a", "b"), found("CKPT102", "b"), found("CKPT102", "c")),
+    (found("CKPT401", "a", "b"), found("CKPT501", "a", place="x"), found("CKPT501", "c")),
+    (found("CKPT402", "a", "b"), found("CKPT101", "b"), found("CKPT101", "c")),
+    (found("CKPT404", "a"), found("CKPT508", "a"), found("CKPT508", "b")),
+    (found("CKPT404", "a"), found("CKPT508", "the step"), found("CKPT508", "b")),
+    (found("CKPT303", "a"), found("CKPT104", "a"), found("CKPT104", "b")),
+    (found("CKPT206", "a"), found("CKPT502", "a"), found("CKPT502", "b")),
+    (found("CKPT501", "a", place="x"), found("CKPT502", "a"), found("CKPT502", "b")),
+    (found("CKPT502", "a"), found("CKPT505", "b"), None),
+    (found("CKPT401", "a", "b"), found("CKPT505", "c"), None),
+    (found("CKPT309", "a.b"), found("CKPT901", "a"), found("CKPT901", "c")),
+    (found("CKPT309", "a.b"), found("CKPT901", "the module"), found("CKPT901", "c")),
+    (found("CKPT403", "a"), found("CKPT705", "b"), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("cause", "effect", "other"),
+    EXAMPLES,
+    ids=lambda f: f"{f.code}-{f.place}" if isinstance(f, Finding) else "",
+)
+def test_what_explains_what(cause, effect, other):
+    assert outline([effect, cause]) == [(cause.code, None), (effect.code, cause.code)]
+    if other is not None:
+        expected = sorted([(cause.code, None), (other.code, None)])
+        assert sorted(outline([other, cause]), key=str) == expected
+
+
+def test_every_line_of_the_table_has_an_example():
+    for line in CAUSES:
+        assert line.why
+        assert any(line.explains(cause.code, effect.code) for cause, effect, _ in EXAMPLES), line
+
+
+def test_the_table_speaks_of_rules_that_there_are():
+    codes = {code for line in CAUSES for code in (*line.codes, *line.effects)}
+    assert all(any(known.startswith(code) for known in RULES) for code in codes)
+
+
+def test_nothing_explains_itself_by_way_of_others():
+    explained = {
+        cause: {e for e in RULES if any(line.explains(cause, e) for line in CAUSES)}
+        for cause in RULES
+    }
+    while explained:
+        last = {cause for cause, effects in explained.items() if not effects & explained.keys()}
+        assert last, f"each of these explains another of them: {sorted(explained)}"
+        explained = {c: effects for c, effects in explained.items() if c not in last}
+
+
+# --- folding
+
+
+def test_a_finding_that_explains_another_comes_before_it_and_unrelated_ones_keep_their_order():
+    findings = [
+        found("CKPT101", "x"),
+        found("CKPT102", "b"),
+        found("CKPT207", "x"),
+        found("CKPT401", "a", "b"),
+        found("CKPT701", "the file"),
+    ]
+    assert outline(findings) == [
+        ("CKPT101", None),
+        ("CKPT207", None),
+        ("CKPT401", None),
+        ("CKPT701", None),
+        ("CKPT102", "CKPT401"),
+    ]
+
+
+def test_a_chain_has_one_beginning():
+    findings = [found("CKPT102", "b"), found("CKPT201", "a"), found("CKPT401", "a", "b")]
+    assert outline(findings) == [
+        ("CKPT201", None),
+        ("CKPT102", "CKPT201"),
+        ("CKPT401", "CKPT201"),
+    ]
+    assert {f.because_of for f in folded(findings)[1:]} == {("CKPT201", "a")}
+
+
+def test_nothing_is_lost_and_order_does_not_matter():
+    findings = [cause for cause, _, _ in EXAMPLES] + [effect for _, effect, _ in EXAMPLES]
+    there = {(f.code, f.place) for f in findings}
+    for some in (findings, findings[::-1]):
+        assert {(f.code, f.place) for f in folded(some)} == there
+        leading = {(f.code, f.place) for f in folded(some) if f.because_of is None}
+        assert {f.because_of for f in folded(some)} - {None} <= leading
+    assert len(folded(findings)) == len(findings)
+
+
+def test_a_rule_of_a_project_stands_for_itself():
+    assert outline([found("OURS1", "a"), found("CKPT401", "a", "b")]) == [
+        ("OURS1", None),
+        ("CKPT401", None),
+    ]
+
+
+def test_ten_thousand_findings_are_folded_in_no_time():
+    many = [found(code, f"layer.{n}") for code in ("CKPT303", "CKPT101") for n in range(5000)]
+    start = time.perf_counter()
+    assert sum(f.because_of is not None for f in folded(many)) == 5000
+    assert time.perf_counter() - start < 1
+
+
+# --- what is said
+
+
+def test_one_reason_is_one_paragraph():
+    text = findings_text(
+        folded(
+            [
+                *(found("CKPT102", f"t{n}") for n in range(5)),
+                found("CKPT401", "w", *(f"t{n}" for n in range(5))),
+                found("CKPT701", "the file"),
+            ]
+        )
+    )
+    first, second = text.split("\n\n")
+    assert second.startswith("CKPT701 ")
+    head, at, also, *_ = first.splitlines()
+    assert head == "CKPT401 tie-lost"
+    assert at.startswith("  at    w = t0 = t1")
+    assert also == "  also  CKPT102 uninitialised at t0, t1, t2 and 2 more"
+    assert "cause of CKPT102" not in text
+
+
+# --- the search
+
+
+CASE = Case(ModuleSpec("Linear", {"in_features": 1, "out_features": 1}))
+
+
+def judging(*findings):
+    return lambda case: Verdict(findings, judged=True)
+
+
+CAUSE, EFFECT = found("CKPT401", "a", "b"), found("CKPT102", "b")
+
+
+def test_the_search_gives_the_finding_that_explains_the_others_first():
+    outcome = search(judging(EFFECT, CAUSE), [CASE], None, Budget())
+    assert [f.code for f in outcome.failure.findings] == ["CKPT401", "CKPT102"]
+
+
+@pytest.mark.parametrize("allowed", [set(), {"CKPT401"}, {"CKPT102"}])
+def test_what_is_allowed_does_not_take_along_what_it_explains(allowed):
+    outcome = search(
+        judging(EFFECT, CAUSE),
+        [CASE],
+        None,
+        Budget(),
+        lambda finding, case: "a reason" if finding.code in allowed else None,
+    )
+    kept = [f.code for f in outcome.failure.findings]
+    assert kept == [c for c in ("CKPT401", "CKPT102") if c not in allowed]
+    assert outcome.failure.findings[0].because_of is None
+
+
+def test_advice_explains_no_failure():
+    advice = found("CKPT306", "a", advice=True)
+    outcome = search(judging(advice, found("CKPT301", "a.b")), [CASE], None, Budget())
+    assert [(f.code, f.because_of) for f in outcome.failure.findings] == [("CKPT301", None)]
+
+
+def test_shrinking_does_not_slip_to_a_case_where_something_else_explains_the_finding():
+    def examine(case):
+        if case.seed < 20:
+            return Verdict(judged=True)
+        return Verdict((EFFECT, CAUSE) if case.seed < 50 else (EFFECT,), judged=True)
+
+    random = st.integers(0, 100).map(lambda seed: Case(CASE.module, seed=seed))
+    ends = set()
+    for seed in range(8):
+        outcome = search(examine, [], random, Budget(max_examples=50, seed=seed))
+        ends.add((outcome.failure.findings[0].code, outcome.failure.case.seed))
+    assert ends == {("CKPT401", 20), ("CKPT102", 50)}
+
+
+# --- from end to end
+
+
+def unties_into_empty_memory(build, path, device):
+    """As ``to_empty`` does, for names that the file does not hold."""
+    module = eager(build, path, device)
+    module.kept = torch.full_like(module.kept, float("nan"))
+    return module
+
+
+class Follows(nn.Module):
+    """A buffer that is not saved and that is the very tensor of a saved one."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("saved", torch.ones(3))
+        self.register_buffer("kept", self.saved, persistent=False)
+
+
+def test_a_lost_tie_explains_the_memory_that_was_not_filled_through_it():
+    checker = Checker(Defaults(features=(), max_examples=0))
+    with pytest.raises(CheckpointMismatch) as caught:
+        checker.check(unties_into_empty_memory, build=Follows)
+    first, second = caught.value.findings
+    assert (first.code, first.because_of) == ("CKPT401", None)
+    assert (second.code, second.because_of) == ("CKPT102", ("CKPT401", "saved = kept"))
+    assert "  also  CKPT102 uninitialised at kept" in caught.value.report
+    assert caught.value.report.count("  cause ") == 1
+    assert caught.value.script.index("# CKPT401") < caught.value.script.index("# CKPT102")
+
+
+def test_the_key_that_a_file_lacks_is_said_once():
+    def zeros(build, path, device):
+        module = build()
+        module.to_empty(device=device)
+        module.load_state_dict(torch.load(path, weights_only=True), strict=False)
+        return module
+
+    case = Case(CASE.module, CheckpointSpec(missing=("bias",)), features=("missing-key",))
+    checker = Checker(Defaults(promises=("strict",), max_examples=0, replay=case))
+    with pytest.raises(CheckpointMismatch) as caught:
+        checker.check(zeros)
+    assert [(f.code, f.because_of and f.because_of[0]) for f in caught.value.findings] == [
+        ("CKPT804", None),
+        ("CKPT102", "CKPT804"),
+    ]
