@@ -112,9 +112,11 @@ class Ckptload:
         __tracebackhide__ = True
         item = self._item()
         checker = checker_for(item)
-        if not args or not self._config.stash[SETTINGS].mutants:
+        if not self._config.stash[SETTINGS].mutants:
             return getattr(checker, method)(*args, **kwargs)
-        return with_mutants(item, checker, method, args[0], kwargs)
+        by_name = "loader" if method == "check" else "resume"
+        load = args[0] if args else kwargs.pop(by_name, None)
+        return with_mutants(item, checker, method, load, kwargs)
 
     def _item(self) -> pytest.Item:
         __tracebackhide__ = True

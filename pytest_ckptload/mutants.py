@@ -96,8 +96,9 @@ def _survival(fault: Fault, report: Report, arguments: Mapping[str, Any]) -> tup
     """What to say of a mutant without a finding: that it survived, or that there is nothing in it
     to break, and why.
     """
-    if fault.code in report.allowed:
-        return SURVIVED, f"{fault.code} is allowed here: {report.allowed[fault.code]}"
+    for allowance, reason in report.allowed.items():
+        if allowance.split()[0] == fault.code:  # a pattern of names may follow
+            return SURVIVED, f"{allowance} is allowed here: {reason}"
     wanted = " or ".join(fault.features)
     if fault.features and not any(report.features.get(name) for name in fault.features):
         if arguments.get("build") is None:

@@ -99,6 +99,13 @@ def test_what_is_allowed_is_not_found(few):
     assert mutant.reason == "CKPT206 is allowed here: callers freeze again"
 
 
+def test_what_is_allowed_by_name_is_said_with_the_names(few):
+    few("forgets_frozen")
+    allow = {"CKPT206 ?*": "callers freeze again"}
+    mutant = outcomes(trial_of(mmap, features=["frozen"], allow=allow))["forgets_frozen"]
+    assert mutant.reason == "CKPT206 ?* is allowed here: callers freeze again"
+
+
 def test_what_a_given_module_does_not_have_cannot_be_broken(few):
     few("unties", "flips_a_bit")
     tried = outcomes(trial_of(mmap, build=lambda: nn.Linear(2, 2), features=["reordered"]))
@@ -190,36 +197,49 @@ def test_the_lines_say_what_to_do():
     assert "\n".join(lines) + "\n" == LINES
 
 
+FEW = """
+import pytest
+from pytest_ckptload import mutants
+
+@pytest.fixture(autouse=True, scope="session")
+def few():
+    with pytest.MonkeyPatch.context() as patch:
+        names = ("unties", "forgets_frozen")
+        patch.setattr(mutants, "FAULTS", {name: mutants.FAULTS[name] for name in names})
+        yield
+"""
+
 GATE = """
 from pytest_ckptload import recipes
 
 def test_it(ckptload):
-    ckptload.check(recipes.mmap, features=["frozen"], max_examples=2)
+    ckptload.check(loader=recipes.mmap, features=["frozen"], max_examples=2)
 """
 
 
-@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["alone", "xdist"])
+@pytest.mark.parametrize("options", [(), ("-n1",)], ids=["alone", "xdist"])
 def test_the_summary_has_them(pytester, options):
+    pytester.makeconftest(FEW)
     pytester.makepyfile(GATE)
-    result = pytester.runpytest_subprocess("--ckptload-mutants", *options)
+    result = pytester.runpytest_inprocess("--ckptload-mutants", *options)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
             "*ckptload: mutants*",
-            "*::test_it, mmap: * of * mutants killed, * not applicable",
+            "*::test_it, mmap: 1 of 2 mutants killed, 0 not applicable",
             "  survived CKPT401 unties: no case has the feature tied: have it generated",
         ]
     )
 
 
-def test_the_suite_tries_those_of_given_loaders(pytester):
-    pytester.makepyfile(ours="from pytest_ckptload.recipes import mmap as load")
-    result = pytester.runpytest_subprocess(
-        *("--ckptload-loader=ours:load", "--ckptload-mutants", "--ckptload-features=frozen"),
+def test_the_suite_tries_those_of_given_loaders(pytester, few):
+    few("unties", "forgets_frozen")
+    result = pytester.runpytest_inprocess(
+        *("--ckptload-loader=mmap", "--ckptload-mutants", "--ckptload-features=frozen"),
         *("--ckptload-max-examples=2", "-v"),
     )
     result.stdout.fnmatch_lines(
-        ["ckptload::mmap::mutants?cpu? PASSED*", "ckptload::mmap::mutants?cpu?, mmap: *killed*"]
+        ["ckptload::mmap::mutants?cpu? PASSED*", "ckptload::mmap::mutants?cpu?, mmap: 1 of 2*"]
     )
 
 

@@ -8,6 +8,7 @@ be and correct. ``FAULTS`` holds them all by name.
 from __future__ import annotations
 
 from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
+    acceptance,
     aliasing,
     behaviour,
     ending,
@@ -17,6 +18,7 @@ from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
     robustness,
     structure,
     tensors,
+    unrestored,
     values,
     writers,
 )

@@ -55,6 +55,9 @@ class Fault:
     mutate: Mutate | None = None
 
 
+# What the fast recipes, which assign, get wrong with any module.
+_ASSIGNED = ("expanded", "parameters-saved", "views")
+
 FAULTS: dict[str, Fault] = {}
 """Every fault by its name."""
 
@@ -128,7 +131,7 @@ def model(
     """
 
     def register(broken: Function) -> Function:
-        given = {"given": {"build": broken}, "right": {"build": right}}
+        given = {"given": {"build": broken}, "right": {"build": right}, "beyond": _ASSIGNED}
         return _register(code, broken, references, broken=load, sibling=load, **given, **more)  # type: ignore[no-any-return]
 
     return register

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.faults.fault import model
-from pytest_ckptload.faults.values import leaves_to_empty_unfilled
+from pytest_ckptload.faults.unrestored import leaves_to_empty_unfilled
 from pytest_ckptload.recipes import mmap_meta_assign, mmap_meta_swap
 
 __all__: list[str] = []

@@ -47,6 +47,7 @@ def makes_the_optimizer_first_and_copies(
     "pytorch/pytorch#121158",
     sibling=makes_the_optimizer_first_and_copies,
     features=("scalar",),
+    beyond=("lazy",),
 )
 def makes_the_optimizer_first(
     build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
@@ -92,6 +93,7 @@ def adds_parameters_twice(module: nn.Module, optimizer: Any) -> None:
     "NVIDIA-NeMo/Megatron-Bridge#5680",
     sibling=makes_the_optimizer_first_and_copies,
     features=("scalar",),
+    beyond=("lazy",),
 )
 def forgets_the_state(
     build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device

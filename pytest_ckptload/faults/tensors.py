@@ -58,7 +58,7 @@ _CASTING = {"dtype": torch.bfloat16}
     sibling=_casts_everything,
     features=("buffer-computed",),
     given=_CASTING,
-    beyond=HELD,
+    beyond=(*HELD, "tied-buffer"),
 )
 def leaves_buffers_in_float32(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Parameters are cast to the dtype that was asked for, buffers are not."""
