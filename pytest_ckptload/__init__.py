@@ -16,20 +16,25 @@ if TYPE_CHECKING:
     from pytest_ckptload.loader import Loader, Resumer
     from pytest_ckptload.observe import Observation, Place
     from pytest_ckptload.rules import (
+        Aftermath,
         Attempt,
+        Behaviour,
         Broken,
         Comparison,
         Ending,
         FileFacts,
         Lifetime,
         Rule,
+        SecondLoad,
         Training,
     )
     from pytest_ckptload.written import WrittenCase
     from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 __all__ = [
+    "Aftermath",
     "Attempt",
+    "Behaviour",
     "Broken",
     "Case",
     "CheckpointMismatch",
@@ -47,6 +52,7 @@ __all__ = [
     "Report",
     "Resumer",
     "Rule",
+    "SecondLoad",
     "Training",
     "WrittenCase",
     "assert_modules_equal",
@@ -56,7 +62,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Aftermath": "rules",
     "Attempt": "rules",
+    "Behaviour": "rules",
     "Broken": "rules",
     "Case": "case",
     "CheckpointMismatch": "finding",
@@ -74,6 +82,7 @@ _HOMES = {
     "Report": "checks",
     "Resumer": "loader",
     "Rule": "rules",
+    "SecondLoad": "rules",
     "Training": "rules",
     "WrittenCase": "written",
     "assert_modules_equal": "asserts",

@@ -21,7 +21,7 @@ import torch
 from pytest_ckptload.case import Case, ModuleSpec
 from pytest_ckptload.checker import Demands, examine
 from pytest_ckptload.checks import Checker, Defaults
-from pytest_ckptload.faults.endings import saves_over_what_it_maps
+from pytest_ckptload.faults.ending import saves_over_what_it_maps
 from pytest_ckptload.finding import CheckpointMismatch, Verdict
 from pytest_ckptload.progress import Board, resident
 from pytest_ckptload.recipes import eager, eager_resume

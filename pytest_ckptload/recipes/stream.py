@@ -29,8 +29,8 @@ def mmap_stream(
     state: Any = state_dict_in(payload)
     for name, tensor in state.items():
         if isinstance(tensor, torch.Tensor) and not name.endswith("_extra_state"):
-            tensor = tensor.detach()  # a buffer may have been saved as a Parameter
-            state[name] = tensor.to(device, dtype if tensor.is_floating_point() else None)
+            cast = dtype if tensor.is_floating_point() else None
+            state[name] = tensor.detach().to(device, cast)
     with torch.device("meta"):
         module = build()
     module.load_state_dict(state, strict=True, assign=True)

@@ -81,7 +81,9 @@ def stale_names(loaded: Loaded, before: Mapping[str, Any], now: Mapping[str, Any
     stale = []
     for name, place in observe(loaded.returned).places.items():
         old, new = before.get(name), now.get(name)
-        if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor) and not place.lazy:
+        if place.lazy or place.tensor.is_quantized:
+            continue  # what there is nothing to compare with, and what was not changed
+        if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
             old, new = (plain(t).to(place.tensor.dtype) for t in (old, new))
             if _same(place.tensor, old) and not _same(place.tensor, new):
                 stale.append(name)
