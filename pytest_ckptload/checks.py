@@ -123,7 +123,7 @@ class Checker:
                 many is refused), ``"robust"`` (so is a damaged file that the eager recipe
                 refuses), ``"formats"`` (files of other formats than that of today's ``torch.save``
                 are loaded), ``"detached"`` (the model survives truncating and saving over its
-                file).
+                file), ``"rng"`` (torch's random state is as after eager loading).
             allow: What is accepted here, besides what the marker and the option allow: codes of
                 rules, each with a reason. A pattern of names may follow the code,
                 ``{"CKPT203 encoder.*": "why"}``.

@@ -53,8 +53,8 @@ _LISTS = {
     "model": "Check with this module factory, `package.module:factory`. Repeatable.",
     "features": "Generate these features only, separated by commas.",
     "without": "Generate all features but these, separated by commas.",
-    "promises": "Hold loaders to these promises (`strict`, `robust`, `formats`, `detached`), "
-    "separated by commas.",
+    "promises": "Hold loaders to these promises (`strict`, `robust`, `formats`, `detached`, "
+    "`rng`), separated by commas.",
     "devices": "Check on these devices (`all`, `cpu`, `cuda:1`), separated by commas.",
 }
 _VALUES = {

@@ -317,3 +317,19 @@ def test_a_wrapped_file_of_another_shape_may_be_ignored_by_whoever_is_not_strict
         "CKPT804"
     ]
     assert codes(linear, cuts_to_fit, checkpoint) == ["CKPT804"]
+
+
+class TiedBuffers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("first", torch.ones(2))
+        self.register_buffer("second", self.first)
+
+
+def test_a_cast_unties_buffers_of_which_the_last_in_the_file_counts():
+    def casts(build, path, device):
+        return eager(build, path, device).to(torch.bfloat16)
+
+    checkpoint = CheckpointSpec(ties="differ")
+    assert codes(TiedBuffers, casts, checkpoint, dtype=torch.bfloat16) == []
+    assert codes(TiedBuffers, eager, checkpoint, dtype=torch.bfloat16) != []

@@ -190,6 +190,8 @@ class Comparison:
             origins = [values[self.sources[name]]]
             if len(group) > 1 and self.tied(name):
                 origins += [values[n] for n in group if n in values and n != self.sources[name]]
+            if self._untied_by_a_cast(name):
+                origins.append(eager.tensor)
             # What overlaps another and has contents of its own in the file ends as copying has it,
             # or with its own.
             return [*origins, eager.tensor] if name in self.woven else origins
@@ -198,6 +200,15 @@ class Comparison:
             # The eager module was cast as a whole; a loader may leave what the file lacks.
             return [eager.tensor, built]
         return [eager.tensor]
+
+    def _untied_by_a_cast(self, name: str) -> bool:
+        """Whether construction ties the name to others, and the eager module, cast as a whole, does
+        not: `Module.to` gives each buffer a tensor of its own.
+        """
+        if self.reference.dtype is None or self.reference.initial is None:
+            return False
+        tied = self.reference.initial().groups.get(name, ())
+        return len(tied) > len(self.reference.eager.groups[name])
 
     @cached_property
     def wrong(self) -> dict[str, tuple[Place, torch.Tensor]]:
