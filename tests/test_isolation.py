@@ -52,7 +52,7 @@ def isolation(request):
 # --- what loads say
 
 
-@pytest.mark.parametrize("capture", ["fd", "sys", "tee-sys"])
+@pytest.mark.parametrize("capture", ["fd", "sys", pytest.param("tee-sys", marks=pytest.mark.slow)])
 def test_what_a_load_says_is_captured(pytester, run, isolation, capture):
     pytester.makepyfile(
         TALKS
@@ -133,7 +133,7 @@ def test_what_was_said_before_a_death_is_there(pytester, run):
         result.stdout.no_fnmatch_line("*Fatal Python error*")
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n1",)])
+@pytest.mark.parametrize("arguments", [(), pytest.param(("-n1",), marks=pytest.mark.slow)])
 def test_coverage_is_that_of_a_session_without_workers(pytester, run, isolation, arguments):
     pytester.makepyfile(
         library="""
@@ -208,7 +208,9 @@ SLEEPS = """
 """
 
 
-@pytest.mark.parametrize("to", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "to", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_nothing_outlives_a_session_that_is_ended(pytester, to):
     # What the loader itself started outlives pytest where pytest has no time to end it.
     starts = 'subprocess.Popen(["sleep", "300"])'
@@ -228,7 +230,7 @@ def test_nothing_outlives_a_session_that_is_ended(pytester, to):
         assert not list((pytester.path / "temporary").iterdir())
 
 
-@pytest.mark.parametrize("option", ["-x", "--maxfail=2"])
+@pytest.mark.parametrize("option", ["-x", pytest.param("--maxfail=2", marks=pytest.mark.slow)])
 def test_nothing_outlives_a_session_that_gives_up(pytester, run, monkeypatch, option):
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("temporary")))
     pytester.makepyfile(

@@ -11,7 +11,7 @@ from pytest_ckptload.search import Budget, search
 from pytest_ckptload.strategies import random_cases
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_eager_keeps_every_promise_without_a_finding_or_advice(seed):
     """On 200 seeds in tests/benchmarks/bench_check.py."""
     promises = [promise for promise in PROMISES if promise != "detached"]

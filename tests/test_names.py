@@ -99,7 +99,9 @@ def test_a_file_with_such_a_name_is_checked(name, tmp_path):
         assert checker.check(mmap_meta_assign, checkpoint=file).examples == 1
 
 
-@pytest.mark.parametrize("option", ["--junitxml=report.xml", "-n1", "-v"])
+@pytest.mark.parametrize(
+    "option", ["--junitxml=report.xml", pytest.param("-n1", marks=pytest.mark.slow), "-v"]
+)
 def test_the_session_tells_it_safely(pytester, option):
     pytester.makepyfile(
         """

@@ -395,7 +395,7 @@ def test_a_feature_of_optimizers_is_refused_where_none_is_generated():
         Checker().check_resume(eager_resume, features=["groups"], make_optimizer=torch.optim.SGD)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_eager_resuming_is_never_accused(seed, monkeypatch):
     failed = []
 

@@ -99,6 +99,7 @@ def test_an_id_that_is_none_is_an_error(run):
     result.stderr.fnmatch_lines(["*there is no test ckptload::mmap::skalar?cpu?;*"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("-n2",), ("-p", "no:xdist"), ("-p", "no:cacheprovider")])
 def test_with_and_without_other_plugins(run, arguments):
     result = run(*FEW, *arguments)
