@@ -7,8 +7,8 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,17 +24,16 @@ from pytest_ckptload.expected import (
     filled_through_ties,
     is_wrapped,
     refusable,
-    with_fitting_shapes,
 )
 from pytest_ckptload.finding import Finding, Verdict
-from pytest_ckptload.given import broken_record, state_in, verified
-from pytest_ckptload.loader import Loader, Save
+from pytest_ckptload.given import state_in, verified
+from pytest_ckptload.loader import Loader
 from pytest_ckptload.loads import Loaded, attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
-from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
+from pytest_ckptload.reference import Demands, Expectation, Sample, expectation, reference_of
 from pytest_ckptload.rules import Aftermath, Attempt, Comparison, FileFacts, judge
 from pytest_ckptload.rules.facts import Reference, as_built
 from pytest_ckptload.subject import Subject
@@ -49,51 +48,7 @@ from pytest_ckptload.zoo.from_state import module_like
 if TYPE_CHECKING:
     from pytest_ckptload.written import WrittenCase
 
-__all__ = [
-    "Demands",
-    "accused",
-    "compare",
-    "examine",
-    "examine_file",
-    "examine_loaded",
-    "reference_of",
-]
-
-
-@dataclass(frozen=True)
-class Demands:
-    """What a check asks of a loader beyond the mission. See ``check`` for each."""
-
-    promises: frozenset[str] = frozenset()
-    semantics: str | None = None
-    dtype: torch.dtype | None = None
-    reference: Loader | None = None
-    save: Save | None = None
-
-
-@dataclass
-class _Sample:
-    """A checkpoint on disk and what is known of it."""
-
-    path: Path
-    values: Mapping[str, Any]
-    case: Case = field(default_factory=Case)
-    given: bool = False
-
-    def bytes(self, *, verified: bool = False) -> object:
-        """What must not change: a written file's every byte, of a given one its size and times, and
-        its checksums, where they are not ``verified`` already.
-        """
-        if not self.path.exists():
-            return None
-        if self.given:
-            status = self.path.stat()
-            with stage("reading"):
-                broken = None if verified else broken_record(self.path)
-            return status.st_size, status.st_mtime_ns, broken
-        if self.path.is_file():
-            return self.path.read_bytes()
-        return {p: p.read_bytes() for p in sorted(self.path.rglob("*")) if p.is_file()}
+__all__ = ["accused", "compare", "examine", "examine_file", "examine_loaded"]
 
 
 def examine(
@@ -128,7 +83,7 @@ def examine(
             deep = empty.joinpath(*"abc")
             deep.mkdir(parents=True)
             path = path.rename(deep / path.name)
-        sample = _Sample(path, state, case)
+        sample = Sample(path, state, case)
         with nullcontext() if damage is None else damaged(path, damage):
             return _Examination(subject, loader, device, demands, sample, reference_module).run()
 
@@ -147,7 +102,7 @@ def examine_file(
             state = state_in(path)
             held = Subject(lambda: module_like(state)) if subject is None else subject
             held.fresh  # noqa: B018  (what is wrong with the names shows here)
-        sample = _Sample(path, state, given=True)
+        sample = Sample(path, state, given=True)
         verdict = _Examination(held, loader, device, demands, sample).run()
         return replace(verdict, notes=(note, *verdict.notes))
 
@@ -176,68 +131,34 @@ class _Examination:
     loader: Loader
     device: torch.device
     demands: Demands
-    sample: _Sample
+    sample: Sample
     reference_module: nn.Module | None = None
     findings: list[Finding] = field(default_factory=list)
-    refused: str | None = None
-    eager_left: Kept | None = None
     unseen: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Verdict:
-        case, structure = self.sample.case, self.subject.structure
-        with quiet():
-            expect, reference = self._refer()
+        case, demands = self.sample.case, self.demands
+        expected = self._expected()
+        expect, reference = expected.expect, expected.module
         written = self.sample.bytes(verified=True)
         around = None if self.sample.given else Surroundings(self.sample.path)
         with self._watched() as marks:
             attempted = self._load()
-            loaded, error = attempted.returned, attempted.error
+            loaded = attempted.returned
             if is_wrapped(case.checkpoint) and expect in ("wrapped", "shapes"):
                 taken = "load" if expect == "wrapped" else expect
                 expect = "mismatch" if self._ignored(loaded) else taken
-            ending = Attempt(
-                expect,
-                self.demands.promises,
-                error,
-                None if error or isinstance(loaded, nn.Module) else _described(loaded),
-                details(case),
-                refusable(case, self.sample.values, structure, self.demands.dtype),
-                None if marks is None else marks.executed(),
-                () if marks is None else tuple(map(str, marks.climbed())),
-                (*case.checkpoint.missing, *case.checkpoint.extra),
-            )
-        if filled_through_ties(case.checkpoint, structure):
-            ending.promises -= {"strict"}
+            ending = self._ending(expect, attempted, marks)
         self.findings += judge(ending)
-        after = self.sample.bytes()
-        succeeded = expect == "load" and error is None
-        aftermath = self._aftermath(attempted.left, around, succeeded=succeeded)
-        trained = after
+        left = self.sample.bytes()
+        succeeded = expect == "load" and attempted.error is None
+        aftermath = self._aftermath(attempted.left, expected.left if succeeded else None, around)
+        trained = left
         if reference is not None and isinstance(loaded, nn.Module):
-            values = self.sample.values
-            if expect == "mismatch" and is_wrapped(case.checkpoint):
-                values = {}
-            elif case.checkpoint.damage is not None and after is not None:
-                # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
-                values = state_dict_in(_read(self.sample.path))
-            lenient = expect == "mismatch" or self.demands.reference is not None
-            held = reference_of(reference, values, self.subject, self.demands, lenient=lenient)
-            with quiet():
-                with stage("observation"):
-                    actual = observe(loaded)
-                    if case.module is None:  # what we generate is known to be so
-                        self.unseen = held.eager.unseen
-                    self.findings += judge(Comparison(actual, held))
-                if expect == "load" and not self.sample.given:
-                    if case.module is not None:
-                        with stage("behaviour"):
-                            known = accused(self.findings)
-                            behaviour = behave(case.module, actual, held.eager, known)
-                            self.findings += judge(behaviour)
-                    with stage("training"):
-                        self.findings += train(actual, held.eager, accused(self.findings))
-                    trained = self.sample.bytes()
-        self.findings += judge(FileFacts(written, after, trained))
+            self._compare(loaded, reference, expect, left)
+            if not self.sample.given:  # of which nothing is trained
+                trained = self.sample.bytes()
+        self.findings += judge(FileFacts(written, left, trained))
         if case.checkpoint.damage is None:
             self.findings += judge(aftermath)
         if isinstance(loaded, nn.Module) and reference is not None and self._ours(trained):
@@ -245,16 +166,69 @@ class _Examination:
         judged = (
             reference is not None
             or expect == "shapes"
-            or (expect == "damage" and "robust" in self.demands.promises)
+            or (expect == "damage" and "robust" in demands.promises)
         )
-        dtypes = dtypes_in(self.sample.values)
-        notes = tuple(f"not observed: {name} ({what})" for name, what in self.unseen.items())
-        return Verdict(tuple(self.findings), judged, self.refused, notes=notes, dtypes=dtypes)
+        return Verdict(
+            tuple(self.findings),
+            judged,
+            expected.refused,
+            notes=tuple(f"not observed: {name} ({what})" for name, what in self.unseen.items()),
+            dtypes=dtypes_in(self.sample.values),
+        )
 
-    def _aftermath(self, left: Kept, around: Surroundings | None, *, succeeded: bool) -> Aftermath:
-        wanted, random = None if self.eager_left is None else self.eager_left.random, False
-        if succeeded and wanted is not None and left.random is not None:
-            random = not same_random(wanted, left.random)
+    def _ending(self, expect: str, attempted: Loaded, marks: Marks | None) -> Attempt:
+        """How the load ended, beside how it should have."""
+        case, structure, error = self.sample.case, self.subject.structure, attempted.error
+        returned = attempted.returned
+        tied = filled_through_ties(case.checkpoint, structure)
+        return Attempt(
+            expect,
+            self.demands.promises - ({"strict"} if tied else set()),
+            error,
+            None if error or isinstance(returned, nn.Module) else _described(returned),
+            details(case),
+            refusable(case, self.sample.values, structure, self.demands.dtype),
+            None if marks is None else marks.executed(),
+            () if marks is None else tuple(map(str, marks.climbed())),
+            (*case.checkpoint.missing, *case.checkpoint.extra),
+        )
+
+    def _compare(self, loaded: nn.Module, reference: nn.Module, expect: str, left: object) -> None:
+        """Look at both modules; where the file is as it should be, call and train them."""
+        case, values = self.sample.case, self.sample.values
+        if expect == "mismatch" and is_wrapped(case.checkpoint):
+            values = {}
+        elif case.checkpoint.damage is not None and left is not None:
+            # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
+            values = state_dict_in(_read(self.sample.path))
+        lenient = expect == "mismatch" or self.demands.reference is not None
+        held = reference_of(reference, values, self.subject, self.demands, lenient=lenient)
+        with quiet():
+            with stage("observation"):
+                actual = observe(loaded)
+                if case.module is None:  # what we generate is known to be so
+                    self.unseen = held.eager.unseen
+                self.findings += judge(Comparison(actual, held))
+            if expect != "load" or self.sample.given:
+                return
+            if case.module is not None:
+                with stage("behaviour"):
+                    known = accused(self.findings)
+                    self.findings += judge(behave(case.module, actual, held.eager, known))
+            with stage("training"):
+                self.findings += train(actual, held.eager, accused(self.findings))
+
+    def _expected(self) -> Expectation:
+        if self.reference_module is not None:
+            return Expectation("load", self.reference_module.to(self.device))
+        with quiet():
+            return expectation(self.sample, self.subject, self.demands, self.device)
+
+    def _aftermath(self, left: Kept, wanted: Kept | None, around: Surroundings | None) -> Aftermath:
+        """What the load left behind; ``wanted`` is what the eager load did."""
+        random = False
+        if wanted is not None and wanted.random is not None and left.random is not None:
+            random = not same_random(wanted.random, left.random)
         files = {} if around is None else around.since()
         return Aftermath(left.changed, random, promises=self.demands.promises, **files)
 
@@ -295,49 +269,6 @@ class _Examination:
             module.load_state_dict(state, assign=False)
             self.demands.save(module, path)
 
-    def _refer(self) -> tuple[str, nn.Module | None]:
-        """What is to be expected of the load, and the eager module where there is one."""
-        if self.reference_module is not None:
-            return "load", self.reference_module.to(self.device)
-        checkpoint, path = self.sample.case.checkpoint, self.sample.path
-        wrapped = is_wrapped(checkpoint)
-        module, error = self._attempt_eager(path, strict=True)
-        if module is not None:
-            return "wrapped" if wrapped else "load", module
-        self.eager_left = None
-        if checkpoint.damage is not None:
-            return "damage", None
-        with ExitStack() as stack:
-            if wrapped:
-                path = stack.enter_context(self._beside("unwrapped.pt", self.sample.values))
-                module, error = self._attempt_eager(path, strict=True)
-                if module is not None:
-                    return "wrapped", module
-            if checkpoint.missing or checkpoint.extra:
-                module, error = self._attempt_eager(path, strict=False)
-                if module is not None:
-                    return "mismatch", module
-            fitting = with_fitting_shapes(checkpoint, self.subject.structure)
-            if fitting is not None:
-                state = state_of(self.subject.fresh, self.subject.structure, fitting)
-                path = stack.enter_context(self._beside("fitting.pt", state))
-                module, error = self._attempt_eager(path, strict=True)
-                if module is not None:
-                    return "shapes", None
-        assert error is not None
-        self.refused = described(error)
-        return "refusal", None
-
-    @contextmanager
-    def _beside(self, name: str, state: Mapping[str, Any]) -> Iterator[Path]:
-        """Another file, for the reference alone: it is gone before the loader runs."""
-        path = self.sample.path.with_name(name)
-        write(state, path)
-        try:
-            yield path
-        finally:
-            path.unlink()
-
     def _ignored(self, loaded: Any) -> bool:
         """Whether a loader that accepted a wrapped file took nothing of it: the module is as
         construction leaves it.
@@ -350,19 +281,6 @@ class _Examination:
             as_built(place, initial[name]) for name, place in places.items()
         )
 
-    def _attempt_eager(
-        self, path: Path, *, strict: bool
-    ) -> tuple[nn.Module | None, BaseException | None]:
-        def load() -> nn.Module:
-            arguments = (self.subject.construct, path, self.device)
-            if self.demands.reference is not None:
-                return self.demands.reference(*arguments)
-            return eager(*arguments, strict=strict, dtype=self.demands.dtype)
-
-        loaded = attempt(load, fill=self.subject.fillable, part="reference")
-        self.eager_left = loaded.left
-        return loaded.returned, loaded.error
-
     def _watched(self) -> AbstractContextManager[Marks | None]:
         """Watch what a damaged file does to the process that loads it; no other does anything."""
         if self.sample.case.checkpoint.damage is None:
@@ -374,29 +292,6 @@ class _Examination:
             lambda: self.loader(self.subject.construct, self.sample.path, self.device),
             fill=self.subject.fillable,
         )
-
-
-def reference_of(
-    eager_module: nn.Module,
-    values: Mapping[str, Any],
-    subject: Subject,
-    demands: Demands,
-    *,
-    lenient: bool = False,
-) -> Reference:
-    """What a loaded module is held against: the eager module, and the file's values.
-
-    ``lenient`` says that the eager module may lack values. Where it was loaded strictly it has one
-    for each name that the file does not hold: the module's own code gave it.
-    """
-    return Reference(
-        observe(eager_module),
-        {name: value for name, value in values.items() if isinstance(value, torch.Tensor)},
-        frozenset(s.name for s in subject.structure.saved if lenient and s.name not in values),
-        lambda: subject.initial,
-        demands.semantics,
-        demands.dtype,
-    )
 
 
 def compare(loaded: nn.Module, reference: Reference) -> list[Finding]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from pytest_ckptload.allowances import Allow, Allowance, Allowances, allowances
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import Demands, examine, examine_file, examine_loaded
+from pytest_ckptload.checker import examine, examine_file, examine_loaded
 from pytest_ckptload.factory import user_subject
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.given import checked_path
@@ -29,6 +29,7 @@ from pytest_ckptload.inputs import (
     check_names,
 )
 from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer, Save, loader_name
+from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.resuming import examine_resume

@@ -13,7 +13,7 @@ import torch
 
 from pytest_ckptload.case import Case, CheckpointSpec
 from pytest_ckptload.damage import describe
-from pytest_ckptload.rules.facts import same_entry
+from pytest_ckptload.observe.tensors import same_tensor
 from pytest_ckptload.zoo.structure import Structure
 
 __all__ = [
@@ -92,7 +92,7 @@ def refusable(
             return f"{slot.name} is complex, and dtype={dtype} has no imaginary part"
     for group in structure.ties():
         held = [values[name] for name in group if name in values]
-        if any(not same_entry(held[0], other) for other in held[1:]):
+        if any(not same_tensor(held[0], other) for other in held[1:]):
             return f"{' and '.join(group)} are one tensor in the module and differ in the file"
     return None
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, OptimizerSpec
-from pytest_ckptload.checker import Demands, accused, compare, reference_of
+from pytest_ckptload.checker import accused, compare
 from pytest_ckptload.contents import dtypes_in, state_of, write
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer, loader_name
@@ -23,6 +23,7 @@ from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
+from pytest_ckptload.reference import Demands, reference_of
 from pytest_ckptload.rules import Aftermath, Attempt, FileFacts, Training, judge
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved

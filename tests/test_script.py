@@ -31,7 +31,7 @@ from mixtures import mixtures
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
-from pytest_ckptload.checker import Demands, examine
+from pytest_ckptload.checker import examine
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.contents.file import FORMATS
 from pytest_ckptload.contents.sparse import indices_of, values_of
@@ -40,6 +40,7 @@ from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
 from pytest_ckptload.faults import DEADLY, FAULTS, Fault
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.recipes import RECIPES, eager, mmap_meta_assign, mmap_stream
+from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.assertions import ASSERTIONS, WITHOUT
 from pytest_ckptload.report.module_code import module_lines
 from pytest_ckptload.report.quoting import Quoter, literal

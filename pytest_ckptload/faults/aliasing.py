@@ -13,24 +13,19 @@ from torch import nn
 
 from pytest_ckptload.faults.fault import after, around, loader
 from pytest_ckptload.faults.parts import (
+    ANEW,
     HELD,
     PLAIN,
     clones_parameters,
     keeps_everything,
-    parameters_anew,
     read_state,
+    registers_anew,
     same_type,
 )
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager
 
 __all__: list[str] = []
-
-_ANEW = (*HELD, "parameter-hooks")
-
-
-def registers_anew(module: nn.Module) -> None:
-    parameters_anew(module, same_type)
 
 
 @after(
@@ -39,7 +34,7 @@ def registers_anew(module: nn.Module) -> None:
     "pytorch/pytorch#188346",
     right=registers_anew,
     features=("tied",),
-    beyond=_ANEW,
+    beyond=ANEW,
 )
 def unties(module: nn.Module) -> None:
     """Each name is given a Parameter of its own, over the same memory."""
@@ -55,7 +50,7 @@ def unties(module: nn.Module) -> None:
     "NVIDIA-NeMo/Automodel#2511",
     right=registers_anew,
     features=("tied",),
-    beyond=_ANEW,
+    beyond=ANEW,
 )
 def loads_into_separate_tensors(module: nn.Module) -> None:
     """Each name is loaded into memory of its own, and nobody ties them again."""
@@ -127,7 +122,7 @@ def keeps_flat_weights(build: Build, path: Path, device: torch.device) -> nn.Mod
     "huggingface/transformers#46749",
     right=registers_anew,
     features=("shared-module",),
-    beyond=_ANEW,
+    beyond=ANEW,
 )
 def ties_by_pointer(module: nn.Module) -> None:
     """Tensors are taken for tied whose addresses agree, and on meta all are zero."""

@@ -14,6 +14,7 @@ from torch import nn
 from pytest_ckptload.loader import Build
 
 __all__ = [
+    "ANEW",
     "HELD",
     "PLAIN",
     "Change",
@@ -25,6 +26,7 @@ __all__ = [
     "loads_without_strict",
     "parameters_anew",
     "read_state",
+    "registers_anew",
     "same_type",
 ]
 
@@ -33,6 +35,9 @@ Change = Callable[[str, torch.Tensor], torch.Tensor]
 
 HELD = ("alias-attribute", "view-parameter")
 """The features that new tensors in the place of the old ones come apart from."""
+
+ANEW = (*HELD, "parameter-hooks")
+"""Those, and the one that new parameters without the old ones' hooks come apart from."""
 
 
 def _plain() -> nn.Module:
@@ -94,6 +99,11 @@ def same_type(old: nn.Parameter) -> nn.Parameter:
     made = type(old)(old.data, requires_grad=old.requires_grad)
     made.__dict__.update(old.__dict__)
     return made
+
+
+def registers_anew(module: nn.Module) -> None:
+    """Put another parameter, alike in all but hooks and references, in the place of each: right."""
+    parameters_anew(module, same_type)
 
 
 def parameters_anew(module: nn.Module, make: Callable[[nn.Parameter], nn.Parameter]) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from pytest_ckptload.faults.fault import after, loader
 from pytest_ckptload.faults.parts import (
+    ANEW,
     HELD,
     PLAIN,
     buffers_of,
@@ -20,14 +21,12 @@ from pytest_ckptload.faults.parts import (
     keeps_everything,
     parameters_anew,
     read_state,
-    same_type,
+    registers_anew,
 )
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager
 
 __all__: list[str] = []
-
-_ANEW = (*HELD, "parameter-hooks")
 
 
 @after(
@@ -163,16 +162,12 @@ def densifies(module: nn.Module) -> None:
             part._buffers[name] = buffer.to_dense()
 
 
-def _registers_anew(module: nn.Module) -> None:
-    parameters_anew(module, same_type)
-
-
 @after(
     "CKPT206",
     "pytorch/torchtitan#3886",
-    right=_registers_anew,
+    right=registers_anew,
     features=("frozen",),
-    beyond=_ANEW,
+    beyond=ANEW,
 )
 def forgets_frozen(module: nn.Module) -> None:
     """A wrapper registers parameters anew, and all of them require gradients."""
@@ -190,9 +185,9 @@ def _plain(old: nn.Parameter) -> nn.Parameter:
 @after(
     "CKPT207",
     "NVIDIA/TransformerEngine#2974",
-    right=_registers_anew,
+    right=registers_anew,
     features=("parameter-subclass",),
-    beyond=_ANEW,
+    beyond=ANEW,
 )
 def drops_subclasses(module: nn.Module) -> None:
     """What is loaded becomes a plain Parameter, of whatever class the module's was."""
@@ -206,9 +201,9 @@ def _bare(old: nn.Parameter) -> nn.Parameter:
 @after(
     "CKPT208",
     "vllm-project/vllm#34201",
-    right=_registers_anew,
+    right=registers_anew,
     features=("parameter-attributes",),
-    beyond=_ANEW,
+    beyond=ANEW,
 )
 def forgets_attributes(module: nn.Module) -> None:
     """Parameters are registered anew, without the attributes that loading goes by next time."""

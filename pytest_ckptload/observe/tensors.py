@@ -24,6 +24,7 @@ __all__ = [
     "plain",
     "same_bits",
     "same_but_nan",
+    "same_tensor",
 ]
 
 _memcmp: Callable[[int, int, int], int] = ctypes.CFUNCTYPE(
@@ -85,6 +86,18 @@ def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
     else:
         left, right = left.contiguous().view(-1), right.contiguous().view(-1)
     return _equal(left, right)
+
+
+def same_tensor(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two tensors have one dtype, one shape and the same logical bytes, which on meta none
+    has.
+    """
+    if left is right:
+        return True
+    if left.is_meta or right.is_meta:
+        return False
+    left, right = plain(left), plain(right)
+    return (left.dtype, left.shape) == (right.dtype, right.shape) and same_bits(left, right)
 
 
 def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor:

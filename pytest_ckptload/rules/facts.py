@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 
 from pytest_ckptload.observe import Observation, Place
-from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan
+from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan, same_tensor
 
 __all__ = [
     "Aftermath",
@@ -27,7 +27,6 @@ __all__ = [
     "SecondLoad",
     "Training",
     "as_built",
-    "same_entry",
 ]
 
 
@@ -145,7 +144,7 @@ class Comparison:
         """Whether the names of a tied group hold different values in the file."""
         values = self.reference.values
         held = [values[name] for name in group if name in values]
-        return any(not same_entry(held[0], other) for other in held[1:])
+        return any(not same_tensor(held[0], other) for other in held[1:])
 
     def torn_in_file(self, names: tuple[str, str]) -> bool:
         """Whether two tensors that overlap by construction contradict each other in the file: then
@@ -336,13 +335,6 @@ class Training:
     steps: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     error: str | None = None
     exempt: frozenset[str] = frozenset()
-
-
-def same_entry(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether two entries of a file are the same, dtype and shape included."""
-    if left is right:
-        return True
-    return left.dtype == right.dtype and left.shape == right.shape and same_bits(left, right)
 
 
 def as_built(place: Place, built: Place) -> bool:

@@ -11,8 +11,8 @@ from pytest_ckptload.observe.tensors import (
     first_difference,
     is_poison,
     plain,
-    same_bits,
     same_but_nan,
+    same_tensor,
 )
 from pytest_ckptload.rules.facts import Comparison
 from pytest_ckptload.rules.rule import Broken, rule
@@ -26,17 +26,11 @@ def _kind(c: Comparison, name: str) -> str:
     if is_poison(place.tensor) and not is_poison(expected):
         return "uninitialised"
     built = c.built(name)
-    if built is not None and _same(place.tensor, built):
+    if built is not None and same_tensor(place.tensor, built):
         return "initial"
     if _same_number(place.tensor, expected):
         return "number"
     return "bits"
-
-
-def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
-    if left.dtype != right.dtype or left.shape != right.shape or right.is_meta:
-        return False
-    return same_bits(left, right)
 
 
 def _same_number(left: torch.Tensor, right: torch.Tensor) -> bool:

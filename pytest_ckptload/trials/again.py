@@ -15,7 +15,7 @@ from torch import nn
 from pytest_ckptload.loads import Loaded
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.observe.aliasing import overlaps
-from pytest_ckptload.observe.tensors import plain, same_bits
+from pytest_ckptload.observe.tensors import plain, same_tensor
 from pytest_ckptload.printable import described
 from pytest_ckptload.rules import SecondLoad
 
@@ -85,10 +85,6 @@ def stale_names(loaded: Loaded, before: Mapping[str, Any], now: Mapping[str, Any
             continue  # what there is nothing to compare with, and what was not changed
         if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
             old, new = (plain(t).to(place.tensor.dtype) for t in (old, new))
-            if _same(place.tensor, old) and not _same(place.tensor, new):
+            if same_tensor(place.tensor, old) and not same_tensor(place.tensor, new):
                 stale.append(name)
     return SecondLoad(stale=tuple(stale))
-
-
-def _same(tensor: torch.Tensor, value: torch.Tensor) -> bool:
-    return not tensor.is_meta and tensor.shape == value.shape and same_bits(tensor, value)

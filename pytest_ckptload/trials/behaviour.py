@@ -15,7 +15,7 @@ from torch import nn
 from pytest_ckptload.case import ModuleSpec
 from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.aliasing import strides_of
-from pytest_ckptload.observe.tensors import same_bits
+from pytest_ckptload.observe.tensors import same_bits, same_tensor
 from pytest_ckptload.printable import described
 from pytest_ckptload.rules import Behaviour
 from pytest_ckptload.zoo import seeded
@@ -142,7 +142,7 @@ def _first_unlike(given: list[torch.Tensor], wanted: list[torch.Tensor]) -> str 
 def _same(given: torch.Tensor | None, wanted: torch.Tensor | None) -> bool:
     if given is None or wanted is None:
         return given is wanted
-    return (given.dtype, given.shape) == (wanted.dtype, wanted.shape) and same_bits(given, wanted)
+    return same_tensor(given, wanted)
 
 
 def _unlike(given: torch.Tensor | None) -> str:

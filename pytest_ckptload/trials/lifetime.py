@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.observe import observe
-from pytest_ckptload.observe.tensors import plain, same_bits
+from pytest_ckptload.observe.tensors import plain, same_tensor
 from pytest_ckptload.printable import described
 from pytest_ckptload.rules import Lifetime
 
@@ -90,19 +90,11 @@ def _unlike(module: nn.Module, before: Values) -> tuple[tuple[str, ...], str | N
         changed = [
             name
             for name, value in before.items()
-            if name not in places or not _same(places[name].tensor, value)
+            if name not in places or not same_tensor(places[name].tensor, value)
         ]
     except Exception as error:
         return (), described(error)
     return tuple(changed), None
-
-
-def _same(tensor: torch.Tensor, value: torch.Tensor) -> bool:
-    if tensor.is_meta:
-        return False
-    tensor = plain(tensor)
-    alike = (tensor.shape, tensor.dtype) == (value.shape, value.dtype)
-    return alike and same_bits(tensor, value)
 
 
 def _in_a_fork(

@@ -16,8 +16,9 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from pytest_ckptload import checker
-from pytest_ckptload.checker import Demands, examine
+from pytest_ckptload.checker import examine
 from pytest_ckptload.recipes import eager
+from pytest_ckptload.reference import Demands
 from pytest_ckptload.strategies import covering, random_cases
 
 CPU = torch.device("cpu")
