@@ -17,6 +17,9 @@ from pytest_ckptload.printable import printable
 if TYPE_CHECKING:
     from pytest_ckptload.case import Case
 
+# Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
+__tracebackhide__ = True
+
 __all__ = ["Allow", "Allowance", "Allowances", "allowances", "unused_lines"]
 
 Allow = Callable[[Finding, "Case"], "str | None"]

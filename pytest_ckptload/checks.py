@@ -23,6 +23,7 @@ from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.given import checked_path
 from pytest_ckptload.ingredients import ingredients_of
 from pytest_ckptload.inputs import (
+    check_codes,
     check_consistent,
     check_features,
     check_loader,
@@ -33,7 +34,6 @@ from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.resuming import examine_resume
-from pytest_ckptload.rules import RULES
 from pytest_ckptload.rules.causes import folded
 from pytest_ckptload.runs import Defaults, Examine, Report, Runner, Target
 from pytest_ckptload.strategies import resume_cases, resume_covering
@@ -276,7 +276,7 @@ class Checker:
         known = allow if callable(allow) else None
         own = () if allow is None or callable(allow) else allowances(allow)
         allowing = Allowances((*own, *self.defaults.allow), known)
-        check_names("rule", allowing.codes, RULES)
+        check_codes(allowing.codes)
         return allowing
 
     def _features(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ import torch
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.loader import Build, Save, loader_name
+from pytest_ckptload.report.rule_text import rule_called
+from pytest_ckptload.rules import RULES
 from pytest_ckptload.zoo import FEATURES
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
 
 __all__ = [
+    "check_codes",
     "check_consistent",
     "check_features",
     "check_loader",
@@ -39,6 +42,16 @@ def check_names(what: str, names: Collection[str], known: Collection[str]) -> tu
         if name not in known:
             raise ValueError(f"there is no {what} {name!r}; there are: {', '.join(known)}")
     return tuple(names)
+
+
+def check_codes(codes: Iterable[str]) -> None:
+    """Raises ``ValueError`` for one that no rule has, with those that are spelt much alike."""
+    for code in codes:
+        if code not in RULES:
+            called = rule_called(code, RULES)
+            raise ValueError(
+                f"no rule has the code {code!r}: that of {called.name} is {called.code}"
+            )
 
 
 def check_features(

@@ -17,11 +17,10 @@ from pytest_ckptload.checks import PROMISES
 from pytest_ckptload.extending import added_rules
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for, with_mutants
-from pytest_ckptload.inputs import check_loader, check_names, given_case, imported
+from pytest_ckptload.inputs import check_codes, check_loader, check_names, given_case, imported
 from pytest_ckptload.loader import Loader, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
-from pytest_ckptload.rules import RULES
 from pytest_ckptload.suite.plan import (
     Subject,
     SuiteTest,
@@ -97,7 +96,7 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
         for names in (settings.features or (), settings.without):
             check_names("feature", names, FEATURES)
         check_names("promise", settings.promises, PROMISES)
-        check_names("rule", [allowance.code for allowance in settings.allow], RULES)
+        check_codes(allowance.code for allowance in settings.allow)
         where = [str(device) for device in devices.named(settings.devices or ("all",))]
         models = {
             name.partition(":")[2]: imported("--ckptload-model", name) for name in settings.models
