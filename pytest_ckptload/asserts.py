@@ -13,7 +13,7 @@ from pytest_ckptload.observe import observe
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.rules import Comparison, Training, judge
 from pytest_ckptload.rules.causes import folded
-from pytest_ckptload.rules.facts import Reference
+from pytest_ckptload.rules.comparison import Reference
 from pytest_ckptload.trials.training import names_of_slots
 
 __all__ = ["assert_modules_equal", "assert_optimizer_tracks"]

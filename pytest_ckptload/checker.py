@@ -35,7 +35,7 @@ from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
 from pytest_ckptload.reference import Demands, Expectation, Sample, expectation, reference_of
 from pytest_ckptload.rules import Aftermath, Attempt, Comparison, FileFacts, judge
-from pytest_ckptload.rules.facts import Reference, as_built
+from pytest_ckptload.rules.comparison import Reference, as_built
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import Kept, preserved, same_random
 from pytest_ckptload.trials.again import other_contents, shared_memory, stale_names

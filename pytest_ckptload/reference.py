@@ -25,7 +25,7 @@ from pytest_ckptload.observe import observe
 from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
-from pytest_ckptload.rules.facts import Reference
+from pytest_ckptload.rules.comparison import Reference
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import Kept
 

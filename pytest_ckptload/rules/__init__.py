@@ -16,12 +16,12 @@ from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     tensors,
     values,
 )
+from pytest_ckptload.rules.comparison import Comparison
 from pytest_ckptload.rules.ending import Ending
 from pytest_ckptload.rules.facts import (
     Aftermath,
     Attempt,
     Behaviour,
-    Comparison,
     FileFacts,
     Lifetime,
     SecondLoad,

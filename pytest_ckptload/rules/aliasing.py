@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_ckptload.observe.aliasing import overlaps_with_itself
-from pytest_ckptload.rules.facts import Comparison, SecondLoad
+from pytest_ckptload.rules.comparison import Comparison
+from pytest_ckptload.rules.facts import SecondLoad
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []

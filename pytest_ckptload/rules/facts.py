@@ -1,230 +1,27 @@
-"""The facts that rules judge: what a loader gave, and what it should have given.
+"""The facts that rules judge, but for two modules side by side: how a load ended, what it left
+behind, what became of the file, of an optimizer, of another load.
 
-Apart from the rules because several of them ask the same questions of the same facts: which values
-a tensor may have, which names were settled already. The answers are worked out once, and only when
-asked.
+Apart from the rules because those who find the facts are no rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 
-from pytest_ckptload.observe import Observation, Place
-from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan, same_tensor
+from pytest_ckptload.observe import Observation
 
 __all__ = [
     "Aftermath",
     "Attempt",
     "Behaviour",
-    "Comparison",
     "FileFacts",
     "Lifetime",
-    "Reference",
     "SecondLoad",
     "Training",
-    "as_built",
 ]
-
-
-@dataclass
-class Reference:
-    """What a loaded module is held against: two sources of truth.
-
-    ``values`` is the checkpoint, by name: it says which values. ``eager`` is the module that eager
-    loading gives: it says everything else. ``missing`` are names the module has and the file lacks.
-    ``dtype`` is the one the loader was asked to cast floating tensors to. ``initial`` gives the
-    module as construction leaves it, and is asked only where there is something to explain.
-    """
-
-    eager: Observation
-    values: Mapping[str, torch.Tensor]
-    missing: frozenset[str] = frozenset()
-    initial: Callable[[], Observation] | None = None
-    semantics: str | None = None
-    dtype: torch.dtype | None = None
-
-
-@dataclass
-class Comparison:
-    """A loaded module beside its reference."""
-
-    actual: Observation
-    reference: Reference
-
-    @cached_property
-    def shared(self) -> list[tuple[Place, Place]]:
-        """The places (loaded, eager) that both modules have and that hold data, in both."""
-        pairs = []
-        for name, eager in self.reference.eager.places.items():
-            place = self.actual.places.get(name)
-            if place is None or place.lazy or eager.lazy:
-                continue
-            if name not in self.on_meta:
-                pairs.append((place, eager))
-        return pairs
-
-    @cached_property
-    def on_meta(self) -> frozenset[str]:
-        """The names that the loaded module still has on the meta device."""
-        eager = self.reference.eager.places
-        return frozenset(
-            name
-            for name, place in self.actual.places.items()
-            if place.tensor.is_meta and not (name in eager and eager[name].tensor.is_meta)
-        )
-
-    @cached_property
-    def sources(self) -> dict[str, str]:
-        """For each name whose value the file decides: the name it has there.
-
-        An attribute or an unsaved name that is the very tensor of a saved one follows that one. A
-        module that loads with code of its own decides by that code: the eager module has the
-            result.
-        """
-        eager, values = self.reference.eager, self.reference.values
-        sources = {}
-        for name, group in eager.groups.items():
-            if name in self.customised:
-                continue
-            if name in values:
-                sources[name] = name
-            elif present := [other for other in group if other in values]:
-                sources[name] = present[0]
-        return sources
-
-    @cached_property
-    def customised(self) -> frozenset[str]:
-        """The names in or below modules that load with code of their own."""
-        tops = tuple(self.reference.eager.customised)
-        return frozenset(
-            name for name in self.reference.eager.places if tops and name.startswith(tops)
-        )
-
-    @cached_property
-    def woven(self) -> frozenset[str]:
-        """The names of tensors that overlap another by construction."""
-        groups = self.reference.eager.groups
-        firsts = {name for pair in self.reference.eager.overlaps for name in pair}
-        return frozenset(name for name, group in groups.items() if group[0] in firsts)
-
-    @cached_property
-    def unjudged(self) -> frozenset[str]:
-        """The names without a value anywhere: missing from the file, or tied to none but such."""
-        groups = self.reference.eager.groups
-        return frozenset(
-            name
-            for missing in self.reference.missing
-            for name in groups.get(missing, (missing,))
-            if name not in self.sources
-        )
-
-    def built(self, name: str) -> torch.Tensor | None:
-        """The tensor that construction gives, before anything is loaded."""
-        if self.reference.initial is None:
-            return None
-        place = self.reference.initial().places.get(name)
-        return None if place is None else place.tensor
-
-    def _same_as_eager(self, place: Place, eager: Place) -> bool:
-        """Whether the values are the eager module's, in its dtype: of what is loaded by own code
-        nothing more exact is known.
-        """
-        return _same_in_dtype(place.tensor, eager.tensor)
-
-    def tied(self, name: str) -> bool:
-        """Whether the loaded module has ``name`` tied to all that the eager module ties it to."""
-        wanted = set(self.reference.eager.groups[name])
-        return wanted <= set(self.actual.groups[name])
-
-    def differ_in_file(self, group: tuple[str, ...]) -> bool:
-        """Whether the names of a tied group hold different values in the file."""
-        values = self.reference.values
-        held = [values[name] for name in group if name in values]
-        return any(not same_tensor(held[0], other) for other in held[1:])
-
-    def torn_in_file(self, names: tuple[str, str]) -> bool:
-        """Whether two tensors that overlap by construction contradict each other in the file: then
-        eager copying, one after the other, cannot keep the values of both.
-        """
-        eager, values = self.reference.eager.places, self.reference.values
-        return any(
-            name in values
-            and name not in self.customised
-            and not _same_in_dtype(values[name], eager[name].tensor)
-            for name in names
-        )
-
-    def expected(self, place: Place, eager: Place) -> list[tuple[torch.Tensor, bool]]:
-        """The values that ``place`` may have, in its own dtype, and whether each was converted.
-
-        Empty where any value will do, and where torch knows no conversion to that dtype.
-        """
-        origins = self._origins(place.name, eager)
-        if any(origin.is_meta for origin in origins):
-            return []
-        dtype = place.tensor.dtype
-        candidates = [(_converted(origin, dtype), origin.dtype != dtype) for origin in origins]
-        built = self.built(place.name) if self.reference.dtype is not None else None
-        if built is not None and built.dtype != dtype:
-            # A loader that was asked to cast may go by way of the module's own dtype.
-            halfway = [_converted(origin, built.dtype) for origin in origins]
-            candidates += [(_converted(t, dtype), True) for t in halfway if t is not None]
-        shape = place.tensor.shape
-        return [
-            (tensor.reshape(shape), converted)
-            for tensor, converted in candidates
-            if tensor is not None and tensor.numel() == shape.numel()
-        ]
-
-    def _origins(self, name: str, eager: Place) -> list[torch.Tensor]:
-        """The tensors whose values ``name`` may have, likeliest first."""
-        values, group = self.reference.values, self.reference.eager.groups[name]
-        if name in self.unjudged:
-            return []
-        if name in self.sources:
-            origins = [values[self.sources[name]]]
-            if len(group) > 1 and self.tied(name):
-                origins += [values[n] for n in group if n in values and n != self.sources[name]]
-            if self._untied_by_a_cast(name):
-                origins.append(eager.tensor)
-            # What overlaps another and has contents of its own in the file ends as copying has it,
-            # or with its own.
-            return [*origins, eager.tensor] if name in self.woven else origins
-        built = self.built(name)
-        if self.reference.dtype is not None and built is not None:
-            # The eager module was cast as a whole; a loader may leave what the file lacks.
-            return [eager.tensor, built]
-        return [eager.tensor]
-
-    def _untied_by_a_cast(self, name: str) -> bool:
-        """Whether construction ties the name to others, and the eager module, cast as a whole, does
-        not: `Module.to` gives each buffer a tensor of its own.
-        """
-        if self.reference.dtype is None or self.reference.initial is None:
-            return False
-        tied = self.reference.initial().groups.get(name, ())
-        return len(tied) > len(self.reference.eager.groups[name])
-
-    @cached_property
-    def wrong(self) -> dict[str, tuple[Place, torch.Tensor]]:
-        """The names whose values are none of those expected, with the likeliest expected one."""
-        wrong = {}
-        for place, eager in self.shared:
-            if place.tensor.shape != eager.tensor.shape:
-                continue
-            candidates = self.expected(place, eager)
-            if candidates and not any(
-                (same_but_nan if converted else same_bits)(place.tensor, tensor)
-                for tensor, converted in candidates
-            ):
-                if place.name in self.customised and self._same_as_eager(place, eager):
-                    continue
-                wrong[place.name] = (place, candidates[0][0])
-        return wrong
 
 
 @dataclass
@@ -335,28 +132,3 @@ class Training:
     steps: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     error: str | None = None
     exempt: frozenset[str] = frozenset()
-
-
-def as_built(place: Place, built: Place) -> bool:
-    """Whether a loaded tensor is as construction gave it, cast to its own dtype at most."""
-    if place.kind != built.kind or place.tensor.shape != built.tensor.shape:
-        return False
-    if place.tensor.is_meta or built.tensor.is_meta:
-        return place.tensor.is_meta and built.tensor.is_meta
-    return _same_in_dtype(built.tensor, place.tensor)
-
-
-def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
-    """The plain values in a dtype, or ``None`` where torch refuses that conversion."""
-    if tensor.dtype == dtype:
-        return plain(tensor)
-    try:
-        return plain(tensor).to(dtype)
-    except RuntimeError:
-        return None
-
-
-def _same_in_dtype(tensor: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether the values are the expected ones, once they have their dtype."""
-    converted = _converted(tensor, expected.dtype)
-    return converted is not None and same_but_nan(converted, plain(expected))

@@ -34,8 +34,8 @@ class Broken:
 class Rule:
     """One kind of difference: how it is found and what is to be said of it.
 
-    ``on`` is the kind of facts it judges: ``Comparison``, ``Attempt``, ``Training``,
-    ``FileFacts``, ``Lifetime`` or ``Ending``. ``find`` is given such facts, changes nothing, and
+    ``on`` is the kind of facts it judges: ``Comparison``, ``Ending``, or one of those in
+    ``facts.py``. ``find`` is given such facts, changes nothing, and
     returns or yields the places where the rule is broken. ``references`` are threads, as
     ``owner/repo#1``, or other texts.
     """

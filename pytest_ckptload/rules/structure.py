@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pytest_ckptload.observe import Place
 from pytest_ckptload.observe.objects import alike
 from pytest_ckptload.printable import described, shortened
-from pytest_ckptload.rules.facts import Comparison
+from pytest_ckptload.rules.comparison import Comparison
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []

@@ -10,7 +10,7 @@ from pytest_ckptload.observe import Place
 from pytest_ckptload.observe.aliasing import is_dense, strides_of
 from pytest_ckptload.observe.objects import alike
 from pytest_ckptload.printable import shortened
-from pytest_ckptload.rules.facts import Comparison
+from pytest_ckptload.rules.comparison import Comparison
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []

@@ -14,7 +14,7 @@ from pytest_ckptload.observe.tensors import (
     same_but_nan,
     same_tensor,
 )
-from pytest_ckptload.rules.facts import Comparison
+from pytest_ckptload.rules.comparison import Comparison
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []
