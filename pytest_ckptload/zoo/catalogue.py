@@ -150,9 +150,8 @@ def _stack(name: str, layer: str, **more: tuple[Any, ...]) -> Entry:
         return {layer: ModuleSpec(f"{name}Layer", {**sizes, **switches}), **chosen}
 
     norm = (None, ModuleSpec("LayerNorm", {"normalized_shape": 3}))
-    return _takes(
-        name, stacked, num_layers=_PAIR, norm=norm, bias=_SWITCH, norm_first=_SWITCH, **more
-    )
+    switches = dict.fromkeys(("bias", "norm_first"), _SWITCH)
+    return Entry(name, {"num_layers": _PAIR, "norm": norm, **switches, **more}, stacked, slow=True)
 
 
 _TWO_CLASSES = (0.5, 2.0)
