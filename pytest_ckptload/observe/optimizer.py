@@ -47,11 +47,17 @@ def groups_of(given: Any) -> list[Groups]:
     """The groups of ``given``, then those of each optimizer that it holds and that refers to other
     tensors. None for what neither is an optimizer nor holds one.
 
-    What has no groups of its own (a scheduler) is looked into as well; others are not.
+    What has no groups of its own (a scheduler) is looked into as well; where it holds several
+    optimizers, their groups are one list. What else has no groups is not looked into.
     """
     found: list[Groups] = []
     layouts: list[list[list[int]]] = []
-    for path, optimizer in optimizers_in(given):
+    optimizers = dict(optimizers_in(given))
+    outermost = [p for p in optimizers if not any(p != q and p.startswith(q) for q in optimizers)]
+    if len(outermost) > 1:
+        together = [group for path in outermost for group in optimizers[path].param_groups]
+        return [Groups("param_groups", together)]
+    for path, optimizer in optimizers.items():
         groups = Groups(f"{path}param_groups", optimizer.param_groups)
         layout = [[id(parameter) for parameter in slots] for slots in groups.slots]
         if layout not in layouts:

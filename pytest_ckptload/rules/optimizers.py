@@ -76,10 +76,17 @@ def stale_reference(t: Training) -> Iterator[Broken]:
 def _stale(place: str, tensor: torch.Tensor, name: str | None) -> Broken:
     on = " on meta" if tensor.is_meta else ""
     other = f"; {name} of the module is another" if name else ""
+    where = f"of shape {tuple(tensor.shape)}{on} that is not in the module{other}"
+    names = (name,) if name else ()
+    if isinstance(tensor, torch.nn.Parameter):
+        return Broken(place, f"refers to a tensor {where}", names)
     return Broken(
         place,
-        f"refers to a tensor of shape {tuple(tensor.shape)}{on} that is not in the module{other}",
-        (name,) if name else (),
+        f"refers to a plain tensor, no Parameter, {where}",
+        names,
+        "The optimizer was made from tensors that are no parameters: those of a state dict, say, "
+        "or of `.detach()` and `.data`.",
+        "Make the optimizer from `module.parameters()`.",
     )
 
 
@@ -129,7 +136,21 @@ def parameter_missed(t: Training) -> Iterator[Broken]:
     for name in dict.fromkeys(wanted):
         place = t.actual.places.get(name)
         if place is not None and id(place.tensor) not in held:
-            yield Broken(name, "the optimizer does not refer to this parameter")
+            yield _missed(name) if held else _made_from_nothing(name)
+
+
+def _missed(name: str) -> Broken:
+    return Broken(name, "the optimizer does not refer to this parameter")
+
+
+def _made_from_nothing(name: str) -> Broken:
+    return Broken(
+        name,
+        "the optimizer does not refer to this parameter, nor to any",
+        cause="The optimizer was made from nothing: of empty lists, or of a generator that was "
+        "used up before.",
+        fix="Hand it `module.parameters()` itself, called anew, or a list of them.",
+    )
 
 
 @rule(
