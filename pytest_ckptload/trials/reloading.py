@@ -6,6 +6,7 @@ Apart from ``again``, which is about loaders: here nothing is read, and the call
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,17 +17,22 @@ from pytest_ckptload.observe.tensors import same_tensor
 __all__ = ["changed_by_loading"]
 
 
+_NOTHING = object()
+
+
 def changed_by_loading(optimizer: Any) -> tuple[str, ...]:
     """The places in the optimizer's own state dict that loading it changes.
 
-    None where there is no such method, or where it refuses: what a file takes was asked before.
+    None where it gives no state dict. It need not load what it gives, as long as it leaves that
+    alone: whether it loads what is in a file was asked before.
     """
     try:
         state = optimizer.state_dict()
-        before = _kept(state)
-        optimizer.load_state_dict(state)
     except Exception:
         return ()
+    before = _kept(state)
+    with contextlib.suppress(Exception):
+        optimizer.load_state_dict(state)
     return tuple(_differences(state, before, ""))
 
 
@@ -42,7 +48,7 @@ def _kept(value: Any) -> Any:
 def _differences(value: Any, before: Any, place: str) -> Iterator[str]:
     if isinstance(value, dict) and isinstance(before, dict):
         keys = dict.fromkeys((*before, *value))
-        inside = [(key, value.get(key, keys), before.get(key, keys)) for key in keys]
+        inside = [(key, value.get(key, _NOTHING), before.get(key, _NOTHING)) for key in keys]
     elif isinstance(value, list | tuple) and isinstance(before, list):
         inside = [(i, *pair) for i, pair in enumerate(zip(value, before, strict=False))]
         if len(value) != len(before):
