@@ -274,6 +274,18 @@ def test_wrappers_pass_with_what_they_wrap():
     assert codes(then(delegating), OptimizerSpec("SparseAdam")) == []
 
 
+@pytest.mark.parametrize("settings", [{"capturable": True}, {}])
+def test_a_wrapper_may_have_groups_of_its_own_over_the_same_parameters(settings):
+    """As one that is an optimizer itself has them once it has loaded something."""
+
+    def apart(optimizer):
+        groups = [dict(group) for group in optimizer.param_groups]
+        return Wrapper(optimizer, groups, optimizer.state)
+
+    spec = OptimizerSpec("AdamW", {"lr": 0.125, **settings})
+    assert codes(then(apart), spec) == []
+
+
 def test_a_wrapper_that_steps_what_it_does_not_show_is_found():
     def other(optimizer):
         parameters = [nn.Parameter(p.detach().clone()) for p in optimizer.param_groups[0]["params"]]

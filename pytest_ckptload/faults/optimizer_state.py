@@ -97,7 +97,9 @@ def matches_state_by_position(module: nn.Module, optimizer: Any) -> None:
 def _copies_what_it_has_read(
     build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
 ) -> Resumed:
-    return _of_what_was_read(build, make_optimizer, copy.deepcopy(_read_once(path, device)), device)
+    payload = dict(_read_once(path, device))
+    payload["optimizer"] = copy.deepcopy(payload["optimizer"])
+    return _of_what_was_read(build, make_optimizer, payload, device)
 
 
 @resumer(

@@ -62,7 +62,8 @@ def _uncaptured(optimizer: Any) -> Iterator[None]:
     """Groups that were made to be captured, which torch does not step on a CPU, are not inside."""
     groups = [
         group
-        for group in optimizer.param_groups
+        for _, held in optimizers_in(optimizer)
+        for group in held.param_groups
         if group.get("capturable") and any(p.device.type == "cpu" for p in group["params"])
     ]
     for group in groups:
