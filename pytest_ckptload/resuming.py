@@ -18,8 +18,8 @@ from pytest_ckptload.checker import accused, compare
 from pytest_ckptload.contents import dtypes_in, state_of, write
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, Resumer, loader_name
-from pytest_ckptload.loads import attempt, folder, quiet, renamed
-from pytest_ckptload.observe import Observation, observe
+from pytest_ckptload.loads import Loaded, attempt, folder, quiet, renamed
+from pytest_ckptload.observe import observe
 from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
@@ -27,9 +27,11 @@ from pytest_ckptload.reference import Demands, reference_of
 from pytest_ckptload.rules import Aftermath, Attempt, FileFacts, Training, judge
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
+from pytest_ckptload.trials.optimizers import kept_as_saved, shared_with, side_by_side
+from pytest_ckptload.trials.reloading import changed_by_loading
 from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.trials.surroundings import Surroundings
-from pytest_ckptload.trials.training import names_of_slots, unlike_after
+from pytest_ckptload.trials.training import unlike_after
 from pytest_ckptload.zoo.optimizers import build_scheduler, steppable
 
 __all__ = ["adamw", "examine_resume"]
@@ -67,7 +69,8 @@ def examine_resume(
             payload = _trained(case, subject, make_optimizer)
             write(payload, path)
             path = renamed(path)
-        found = _examine(subject, payload, resume, make_optimizer, path, device)
+        again = not case.features
+        found = _examine(subject, payload, resume, make_optimizer, path, device, again)
         return Verdict(
             tuple(found),
             judged=True,
@@ -118,6 +121,7 @@ def _examine(
     make_optimizer: MakeOptimizer,
     path: Path,
     device: torch.device,
+    again: bool,
 ) -> list[Finding]:
     with quiet(), stage("reference"):
         eager_module, eager_optimizer = eager_resume(
@@ -125,9 +129,13 @@ def _examine(
         )
     before = _bytes(path)
     around = Surroundings(path)
-    loaded = attempt(
-        lambda: resume(subject.construct, make_optimizer, path, device), fill=subject.fillable
-    )
+
+    def load() -> Loaded:
+        return attempt(
+            lambda: resume(subject.construct, make_optimizer, path, device), fill=subject.fillable
+        )
+
+    loaded = load()
     returned, error = loaded.returned, loaded.error
     findings = judge(Attempt("load", frozenset(), error, _unfit(returned, error)))
     findings += judge(Aftermath(loaded.left.changed, **around.since()))
@@ -139,8 +147,11 @@ def _examine(
             findings += compare(module, reference)
         with quiet(), stage("training"):
             findings += _judge_optimizer(
-                module, optimizer, eager_module, eager_optimizer, accused(findings)
+                module, optimizer, eager_module, eager_optimizer, payload, accused(findings)
             )
+        if again and not findings:
+            with quiet(), stage("second load"):
+                findings += _judge_second(module, optimizer, load())
         trained = _bytes(path)
     return findings + judge(FileFacts(before, after, trained))
 
@@ -168,25 +179,15 @@ def _judge_optimizer(
     optimizer: Any,
     eager_module: nn.Module,
     eager_optimizer: torch.optim.Optimizer,
+    payload: Mapping[str, Any],
     exempt: frozenset[str],
 ) -> list[Finding]:
     actual, eager = observe(module), observe(eager_module)
-    training = Training(
-        actual,
-        eager,
-        [list(group["params"]) for group in optimizer.param_groups],
-        [names_of_slots(eager, group["params"]) for group in eager_optimizer.param_groups],
-        _state_by_name(actual, optimizer),
-        {
-            name: state
-            for name, state in _state_by_name(eager, eager_optimizer).items()
-            if name not in exempt
-        },
-        exempt=exempt,
-    )
+    training = side_by_side(actual, eager, optimizer, eager_optimizer, payload, exempt)
     findings = judge(training)
     if findings:
         return findings  # what a step does now is a consequence
+    exempt |= kept_as_saved(training)
     try:
         take_step(eager_optimizer, eager, _STEPS)
     except Exception:
@@ -199,15 +200,13 @@ def _judge_optimizer(
         stepped.error = described(error)
     else:
         stepped.steps = unlike_after(actual, eager, exempt)
+    stepped.changed = changed_by_loading(optimizer)
     return judge(stepped)
 
 
-def _state_by_name(observation: Observation, optimizer: Any) -> dict[str, dict[str, object]]:
-    names = {
-        id(place.tensor): observation.groups[name][0] for name, place in observation.places.items()
-    }
-    return {
-        names[id(parameter)]: dict(state)
-        for parameter, state in optimizer.state.items()
-        if id(parameter) in names
-    }
+def _judge_second(module: nn.Module, optimizer: Any, loaded: Loaded) -> list[Finding]:
+    """What the state of an optimizer has in common with that of another, resumed as it was."""
+    if loaded.error is not None or _unfit(loaded.returned, None) is not None:
+        return []  # it may be used once
+    other_module, other = loaded.returned
+    return judge(shared_with(observe(module), optimizer, observe(other_module), other))

@@ -265,7 +265,7 @@ def test_a_learning_rate_that_is_not_restored_is_found():
 
     with pytest.raises(CheckpointMismatch) as caught:
         Checker(Defaults(max_examples=0)).check_resume(state_alone)
-    assert {finding.code for finding in caught.value.findings} == {"CKPT508"}
+    assert {finding.code for finding in caught.value.findings} == {"CKPT504"}
 
 
 def test_loaders_may_keep_what_they_read_by_path_and_time():

@@ -14,6 +14,7 @@ from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
     ending,
     file,
     models,
+    optimizer_state,
     optimizers,
     robustness,
     structure,

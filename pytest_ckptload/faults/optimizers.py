@@ -1,10 +1,11 @@
-"""Faults of resumers, CKPT5xx: optimizers that refer to other tensors, or lost what they knew.
+"""Faults of resumers, CKPT501 to CKPT504: optimizers that refer to other tensors, in other groups.
 
 Apart from the loaders because the optimizer is what is wrong, in a module that may be right.
 """
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,17 @@ from torch import nn
 
 from pytest_ckptload.faults.fault import after, resumer
 from pytest_ckptload.faults.parts import parameters_anew, same_type
+from pytest_ckptload.faults.resumed import (
+    Resumed,
+    Wrapper,
+    made_first,
+    makes_the_optimizer_first_and_copies,
+    read_payload,
+)
 from pytest_ckptload.loader import Build, MakeOptimizer
+from pytest_ckptload.recipes import eager_resume
 
 __all__: list[str] = []
-
-Resumed = tuple[nn.Module, torch.optim.Optimizer]
-
-
-def _payload(path: Path, device: torch.device) -> Any:
-    return torch.load(path, map_location=device, weights_only=True, mmap=True)
-
-
-def _made_first(
-    build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device, assign: bool
-) -> Resumed:
-    payload = _payload(path, device)
-    module = build().to(device)
-    optimizer = make_optimizer(module)
-    optimizer.load_state_dict(payload["optimizer"])
-    module.load_state_dict(payload["model"], assign=assign)
-    return module, optimizer
-
-
-def makes_the_optimizer_first_and_copies(
-    build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
-) -> Resumed:
-    return _made_first(build, make_optimizer, path, device, assign=False)
 
 
 @resumer(
@@ -53,7 +39,7 @@ def makes_the_optimizer_first(
     build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
 ) -> Resumed:
     """The optimizer is made before the load, which replaces the parameters that it refers to."""
-    return _made_first(build, make_optimizer, path, device, assign=True)
+    return made_first(build, make_optimizer, path, device, assign=True)
 
 
 @after("CKPT501", "huggingface/accelerate#3256", training=True, features=("scalar",))
@@ -88,88 +74,65 @@ def adds_parameters_twice(module: nn.Module, optimizer: Any) -> None:
     optimizer.param_groups[0]["params"] *= 2
 
 
-@resumer(
-    "CKPT505",
-    "NVIDIA-NeMo/Megatron-Bridge#5680",
-    sibling=makes_the_optimizer_first_and_copies,
-    features=("scalar",),
-    beyond=("lazy",),
-)
-def forgets_the_state(
+def wraps_what_is_made_last(
     build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
 ) -> Resumed:
-    """The optimizer is made anew, and has the state that it begins with."""
-    module = build().to(device)
-    module.load_state_dict(_payload(path, device)["model"])
-    return module, make_optimizer(module)
+    """A wrapper whose groups are those of the optimizer inside: right."""
+    module, optimizer = eager_resume(build, make_optimizer, path, device)
+    return module, Wrapper(optimizer, optimizer.param_groups, optimizer.state)
 
 
-def _tensors(optimizer: Any) -> Any:
-    """Every floating tensor of the state but the step, with the dict that holds it and its key."""
-    for state in optimizer.state.values():
-        for key, value in list(state.items()):
-            if isinstance(value, torch.Tensor) and value.is_floating_point() and key != "step":
-                yield state, key, value
-
-
-@after("CKPT505", "vllm-project/speculators#899", training=True, features=("scalar",))
-def rounds_the_state(module: nn.Module, optimizer: Any) -> None:
-    """The state was saved in half precision, and only its dtype comes back."""
-    for state, key, value in _tensors(optimizer):
-        state[key] = value.bfloat16().to(value.dtype)
-
-
-@after("CKPT505", "pytorch/torchtitan#4615", "pytorch/ao#3314", training=True, features=("scalar",))
-def casts_the_state(module: nn.Module, optimizer: Any) -> None:
-    """The state comes back in another dtype."""
-    for state, key, value in _tensors(optimizer):
-        state[key] = value.double()
-
-
-@after("CKPT505", "pytorch/pytorch#118326", training=True, features=("scalar",))
-def makes_a_number_of_the_step(module: nn.Module, optimizer: Any) -> None:
-    """The count of steps comes back as a number, not as a tensor."""
-    for state in optimizer.state.values():
-        if isinstance(state.get("step"), torch.Tensor):
-            state["step"] = float(state["step"])
-
-
-@after("CKPT505", "optimizedlearning/mechanic#2", training=True, features=("scalar",))
-def keeps_state_by_object(module: nn.Module, optimizer: Any) -> None:
-    """State is kept by tensor objects, and found by no other than those that it was saved with."""
-    for parameter in list(optimizer.state):
-        optimizer.state[parameter.detach().clone()] = optimizer.state.pop(parameter)
-
-
-@after(
-    "CKPT505",
-    "pytorch/pytorch#1489",
-    "pytorch/pytorch#134107",
-    training=True,
-    features=("groups", "mixed-dtype"),
+@resumer(
+    "CKPT501",
+    "huggingface/accelerate#3835",
+    sibling=wraps_what_is_made_last,
+    features=("scalar",),
 )
-def matches_state_by_position(module: nn.Module, optimizer: Any) -> None:
-    """State is given to parameters in their order, which is another than when it was saved."""
-    keys = list(optimizer.state)
-    states = [optimizer.state[key] for key in keys]
-    for key, state in zip(keys, reversed(states), strict=True):
-        optimizer.state[key] = state
+def wraps_what_was_made_first(
+    build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
+) -> Resumed:
+    """A wrapper has the groups of now, and steps an optimizer that was made before the load."""
+    module, optimizer = eager_resume(build, make_optimizer, path, device)
+    _, inner = made_first(build, make_optimizer, path, device, assign=True)
+    return module, Wrapper(inner, optimizer.param_groups, optimizer.state)
 
 
-@after("CKPT508", "pytorch/pytorch#129079", training=True, features=("scalar",))
+@resumer("CKPT501", "pytorch/pytorch#149205", features=("scalar",))
+def makes_the_optimizer_of_gathered_parameters(
+    build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
+) -> Resumed:
+    """Other parameters stand in for the module's during a forward, and the optimizer has those."""
+    module, _ = eager_resume(build, make_optimizer, path, device)
+    gathered = copy.deepcopy(module)
+    optimizer = make_optimizer(gathered)
+    optimizer.load_state_dict(read_payload(path, device)["optimizer"])
+    return module, optimizer
+
+
+@after("CKPT504", "pytorch/pytorch#129079", training=True, features=("scalar",))
 def forgets_the_learning_rate(module: nn.Module, optimizer: Any) -> None:
     """Groups keep the learning rate that they were made with, not the one that was saved."""
     for group in optimizer.param_groups:
         group["lr"] = 1e-3
 
 
-@resumer("CKPT803", "pytorch/pytorch#192224", features=("partial-state",))
-def asks_every_parameter_for_its_step(
-    build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
-) -> Resumed:
-    """State is asked for by parameter, though one that never had a gradient has none."""
-    module, optimizer = _made_first(build, make_optimizer, path, device, assign=False)
+@after("CKPT504", "pytorch/pytorch#143828", training=True, features=("empty-group",))
+def forgets_what_an_empty_group_says(module: nn.Module, optimizer: Any) -> None:
+    """A group without parameters comes back without its settings."""
     for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            float(optimizer.state.get(parameter, {}).get("step", {}))
-    return module, optimizer
+        if not group["params"]:
+            for key in [key for key in group if key != "params"]:
+                del group[key]
+
+
+@after(
+    "CKPT504",
+    "roytseng-tw/Detectron.pytorch#118",
+    "facebookresearch/fairscale#380",
+    training=True,
+    features=("mixed-dtype",),
+)
+def orders_parameters_by_chance(module: nn.Module, optimizer: Any) -> None:
+    """Groups are made of a dictionary, in whose order the next state is saved."""
+    for group in optimizer.param_groups:
+        group["params"].reverse()

@@ -82,6 +82,9 @@ SOURCES = {
     "meta-pytorch/torchtune#1075": (
         "A rewrite of the file by someone else shows through loaded weights"
     ),
+    "mit-ll-responsible-ai/responsible-ai-toolbox#34": (
+        "A wrapper loads its own groups and state, not those of the optimizer inside"
+    ),
     "ModelCloud/GPTQModel#1119": (
         "Quantised loader forgets to re-tie after load_checkpoint_in_model"
     ),
@@ -127,10 +130,12 @@ SOURCES = {
     "pytorch/pytorch#147389": "LazyLinear wrong in_features after load",
     "pytorch/pytorch#148843": "to_empty reallocates tensors already on the target device",
     "pytorch/pytorch#149545": "map_location='meta' gives every view its own storage",
+    "pytorch/pytorch#149205": "Optimizer built after a forward holds unsharded params",
     "pytorch/pytorch#158080": "map_location='meta' gives every view its own storage",
     "pytorch/pytorch#184652": "Quantised rebuild accepts strides outside its storage",
     "pytorch/pytorch#185752": "Compiled module exposes _orig_mod. keys",
     "pytorch/pytorch#186796": "Swap load fails when a weakref exists",
+    "pytorch/pytorch#188166": "assign=True writes a flag into the caller's _metadata",
     "pytorch/pytorch#188346": "assign=True turns one tied Parameter into two",
     "pytorch/pytorch#192224": "Flattened load of missing state gives an opaque TypeError",
     "pytorch/pytorch#196083": "state_dict/load_state_dict alias state tensors in process",

@@ -42,7 +42,11 @@ WITHOUT = {
     "CKPT903": "compare `torch.get_rng_state()` after both loads, each under the same seed",
     "CKPT904": "compare the setting that it names before and after the load",
     "CKPT501": "a loader has no optimizer: this is found on resumers",
+    "CKPT504": "a loader has no optimizer: this is found on resumers",
     "CKPT505": "a loader restores no optimizer state: this is found on resumers",
+    "CKPT506": "a loader restores no optimizer state: this is found on resumers",
+    "CKPT507": "a loader restores no optimizer state: this is found on resumers",
+    "CKPT509": "a loader has no optimizer: this is found on resumers",
 }
 """Codes without an assertion, each with the reason."""
 

@@ -1,7 +1,7 @@
 """The rules: one kind of difference each, with a stable code.
 
 ``RULES`` holds them all by code; ``judge`` runs those that speak about a given set of facts. One
-file for each hundred of codes.
+file for each hundred of codes, or two.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     aliasing,
     behaviour,
     file,
+    optimizer_state,
     optimizers,
     robustness,
     structure,

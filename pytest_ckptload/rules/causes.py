@@ -181,6 +181,24 @@ CAUSES = (
         "an optimizer that holds the tensor of before does not hold the one of now",
     ),
     Cause(
+        ("CKPT504",),
+        ("CKPT502", "CKPT505", "CKPT508"),
+        SAME_TENSOR,
+        "what a group is made of, and its settings, decide which parameters are stepped, and how",
+    ),
+    Cause(
+        ("CKPT301", "CKPT302", "CKPT305", "CKPT401"),
+        ("CKPT504",),
+        ANYWHERE,
+        "an optimizer's groups are made of the parameters that there are, in their order",
+    ),
+    Cause(
+        ("CKPT507",),
+        ("CKPT508",),
+        SAME_TENSOR,
+        "what is written for one parameter is read for another",
+    ),
+    Cause(
         ("CKPT301", "CKPT302", "CKPT305", "CKPT401", "CKPT502", "CKPT503"),
         ("CKPT505",),
         ANYWHERE,

@@ -6,7 +6,7 @@ Apart from the rules because those who find the facts are no rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -117,10 +117,18 @@ class Training:
     """An optimizer beside the module it belongs to, and the same for the reference.
 
     ``slots`` are the parameters the optimizer refers to, by group, ``eager_slots`` the names of
-    those that the eager one refers to, ``None`` for one from outside the module. ``state`` and
-    ``eager_state`` are the optimizer's state by parameter name; ``steps`` the names whose bytes
-    differ after a step from those of the reference, with both tensors. ``exempt`` names differ
-    already for another reason.
+    those that the eager one refers to, ``None`` for one from outside the module. ``where`` is how
+    the groups are reached; ``inner`` are the slots of optimizers that it holds inside and that
+    refer to other tensors, by how those are reached. ``settings`` and ``eager_settings`` are what
+    the groups say besides, where they are to be judged.
+
+    ``state``, ``eager_state`` and ``saved_state`` are the optimizers' state and that in the file,
+    by parameter name; ``orphans`` are the tensors that state is kept for and no group has;
+    ``shared`` says of a name's state, by its key, what has memory in common with it. ``changed``
+    are the places in a state dict that are others after it was loaded into the optimizer.
+
+    ``steps`` are the names whose bytes differ after a step from those of the reference, with both
+    tensors. ``exempt`` names differ already for another reason.
     """
 
     actual: Observation
@@ -129,6 +137,14 @@ class Training:
     eager_slots: list[list[str | None]]
     state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     eager_state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    saved_state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    settings: Sequence[Mapping[str, object]] = ()
+    eager_settings: Sequence[Mapping[str, object]] = ()
+    where: str = "param_groups"
+    inner: Mapping[str, list[list[torch.Tensor]]] = field(default_factory=dict)
+    orphans: Sequence[torch.Tensor] = ()
+    shared: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    changed: Sequence[str] = ()
     steps: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     error: str | None = None
     exempt: frozenset[str] = frozenset()

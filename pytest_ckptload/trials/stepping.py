@@ -15,6 +15,7 @@ import torch
 
 from pytest_ckptload.contents import fill
 from pytest_ckptload.observe import Observation
+from pytest_ckptload.observe.optimizer import optimizers_in
 from pytest_ckptload.trials.training import parameters_of
 
 __all__ = ["take_step"]
@@ -26,7 +27,7 @@ def take_step(
     """Take the step of this ``number``; with ``every_other``, the first parameter, the third and so
     on get no gradient.
     """
-    sparse = isinstance(optimizer, torch.optim.SparseAdam)
+    sparse = _is_or_holds(optimizer, torch.optim.SparseAdam)
     stepped = list(parameters_of(observation))[every_other :: 1 + every_other]
 
     def set_gradients(start: int) -> None:
@@ -45,11 +46,15 @@ def take_step(
         return 1.0 / evaluations
 
     with _uncaptured(optimizer):
-        if isinstance(optimizer, torch.optim.LBFGS):
-            optimizer.step(closure)  # type: ignore[no-untyped-call]
+        if _is_or_holds(optimizer, torch.optim.LBFGS):
+            optimizer.step(closure)
         else:
             set_gradients(700 + 50 * number)
             optimizer.step()
+
+
+def _is_or_holds(optimizer: Any, kind: type) -> bool:
+    return any(isinstance(held, kind) for _, held in optimizers_in(optimizer))
 
 
 @contextmanager
@@ -57,7 +62,8 @@ def _uncaptured(optimizer: Any) -> Iterator[None]:
     """Groups that were made to be captured, which torch does not step on a CPU, are not inside."""
     groups = [
         group
-        for group in optimizer.param_groups
+        for _, held in optimizers_in(optimizer)
+        for group in held.param_groups
         if group.get("capturable") and any(p.device.type == "cpu" for p in group["params"])
     ]
     for group in groups:
