@@ -29,7 +29,7 @@ from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.given import state_in, verified
 from pytest_ckptload.loader import Loader
 from pytest_ckptload.loads import Loaded, attempt, folder, quiet, renamed
-from pytest_ckptload.observe import observe
+from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
@@ -39,7 +39,7 @@ from pytest_ckptload.rules.comparison import Reference, as_built
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import Kept, preserved, same_random
 from pytest_ckptload.trials.again import other_contents, shared_memory, stale_names
-from pytest_ckptload.trials.behaviour import behave
+from pytest_ckptload.trials.behaviour import behave, behave_whole
 from pytest_ckptload.trials.lifetime import after_changing, after_deleting
 from pytest_ckptload.trials.surroundings import Surroundings
 from pytest_ckptload.trials.training import train
@@ -94,7 +94,7 @@ def examine_file(
     """Every finding of ``loader`` on a given file, which is only read.
 
     Without a ``subject`` the module is made from the file. Nothing is trained: a loader that maps
-    the file shared would have it written to.
+    the file shared would have it written to. Where the module is called, its buffers are copies.
     """
     with preserved():
         with stage("reading"):
@@ -209,14 +209,25 @@ class _Examination:
                 if case.module is None:  # what we generate is known to be so
                     self.unseen = held.eager.unseen
                 self.findings += judge(Comparison(actual, held))
-            if expect != "load" or self.sample.given:
+            if expect != "load":
                 return
-            if case.module is not None:
-                with stage("behaviour"):
-                    known = accused(self.findings)
-                    self.findings += judge(behave(case.module, actual, held.eager, known))
-            with stage("training"):
-                self.findings += train(actual, held.eager, accused(self.findings))
+            with stage("behaviour"):
+                self._call(actual, held.eager)
+            if not self.sample.given:
+                with stage("training"):
+                    self.findings += train(actual, held.eager, accused(self.findings))
+
+    def _call(self, actual: Observation, eager: Observation) -> None:
+        """Call both modules with the same, where it is known with what."""
+        spec, known = self.sample.case.module, accused(self.findings)
+        if spec is not None:
+            self.findings += judge(behave(spec, actual, eager, known))
+        elif (arguments := self.subject.arguments) is not None:
+            behaviour = behave_whole(*arguments, actual, eager, known)
+            self.findings += judge(behaviour)
+            which = "the outputs" if self.sample.given else "the outputs in some cases"
+            for reason in behaviour.unsettled.values():
+                self.unseen[which] = reason
 
     def _expected(self) -> Expectation:
         if self.reference_module is not None:

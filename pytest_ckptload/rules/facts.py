@@ -105,11 +105,13 @@ class SecondLoad:
 @dataclass
 class Behaviour:
     """How the outputs and gradients of two modules differ that were called with the same: for each
-    submodule by path, and each parameter by name, in words.
+    submodule by path, and each parameter by name, in words. ``unsettled`` are the submodules of
+    which it cannot be told, and why.
     """
 
     outputs: Mapping[str, str] = field(default_factory=dict)
     gradients: Mapping[str, str] = field(default_factory=dict)
+    unsettled: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
