@@ -38,7 +38,7 @@ from pytest_ckptload.rules import Aftermath, Attempt, Comparison, FileFacts, jud
 from pytest_ckptload.rules.comparison import Reference, as_built
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import Kept, preserved, same_random
-from pytest_ckptload.trials.again import other_contents, shared_memory, stale_names
+from pytest_ckptload.trials.again import loaded_again, other_contents, stale_names
 from pytest_ckptload.trials.behaviour import behave, behave_whole
 from pytest_ckptload.trials.lifetime import after_changing, after_deleting
 from pytest_ckptload.trials.surroundings import Surroundings
@@ -135,6 +135,7 @@ class _Examination:
     reference_module: nn.Module | None = None
     findings: list[Finding] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
+    repeated: bool = False
 
     def run(self) -> Verdict:
         case, demands = self.sample.case, self.demands
@@ -213,9 +214,15 @@ class _Examination:
                 return
             with stage("behaviour"):
                 self._call(actual, held.eager)
-            if not self.sample.given:
-                with stage("training"):
-                    self.findings += train(actual, held.eager, accused(self.findings))
+            if self.sample.given:
+                return
+            self.repeated = not (case.features or self.findings)
+            if self.repeated:
+                with stage("second load"):
+                    again = loaded_again(actual, self._load, self.subject.construct, held)
+                    self.findings += judge(again)
+            with stage("training"):
+                self.findings += train(actual, held.eager, accused(self.findings))
 
     def _call(self, actual: Observation, eager: Observation) -> None:
         """Call both modules with the same, where it is known with what."""
@@ -250,17 +257,12 @@ class _Examination:
     def _outlive(self, loaded: nn.Module) -> None:
         """Destroy the file, last of all, and see what becomes of the module."""
         held = self.sample.path.with_name(f"held-{self.sample.path.name}")
-        alone = not self.sample.case.features and not self.findings
-        if alone:
-            with stage("second load"), quiet():
-                first = observe(loaded)
-                self.findings += judge(shared_memory(first, self._load, self.subject.construct))
         with stage("lifetime"), quiet():
             self.findings += judge(after_deleting(loaded, self.sample.path, held))
             if "detached" in self.demands.promises:
                 for life in after_changing(loaded, held):
                     self.findings += judge(life)
-        if alone:
+        if self.repeated:
             with stage("second load"), quiet():
                 now = other_contents(self.sample.values)
                 self._replace(now)

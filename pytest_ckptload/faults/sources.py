@@ -131,6 +131,7 @@ SOURCES = {
     "pytorch/pytorch#184652": "Quantised rebuild accepts strides outside its storage",
     "pytorch/pytorch#185752": "Compiled module exposes _orig_mod. keys",
     "pytorch/pytorch#186796": "Swap load fails when a weakref exists",
+    "pytorch/pytorch#188166": "assign=True writes a flag into the caller's _metadata",
     "pytorch/pytorch#188346": "assign=True turns one tied Parameter into two",
     "pytorch/pytorch#192224": "Flattened load of missing state gives an opaque TypeError",
     "pytorch/pytorch#196083": "state_dict/load_state_dict alias state tensors in process",
