@@ -29,7 +29,7 @@ from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.given import state_in, verified
 from pytest_ckptload.loader import Loader
 from pytest_ckptload.loads import Loaded, attempt, folder, quiet, renamed
-from pytest_ckptload.observe import observe
+from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
@@ -38,8 +38,8 @@ from pytest_ckptload.rules import Aftermath, Attempt, Comparison, FileFacts, jud
 from pytest_ckptload.rules.comparison import Reference, as_built
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import Kept, preserved, same_random
-from pytest_ckptload.trials.again import other_contents, shared_memory, stale_names
-from pytest_ckptload.trials.behaviour import behave
+from pytest_ckptload.trials.again import loaded_again, other_contents, stale_names
+from pytest_ckptload.trials.behaviour import behave, behave_whole
 from pytest_ckptload.trials.lifetime import after_changing, after_deleting
 from pytest_ckptload.trials.surroundings import Surroundings
 from pytest_ckptload.trials.training import train
@@ -94,7 +94,7 @@ def examine_file(
     """Every finding of ``loader`` on a given file, which is only read.
 
     Without a ``subject`` the module is made from the file. Nothing is trained: a loader that maps
-    the file shared would have it written to.
+    the file shared would have it written to. Where the module is called, its buffers are copies.
     """
     with preserved():
         with stage("reading"):
@@ -135,6 +135,7 @@ class _Examination:
     reference_module: nn.Module | None = None
     findings: list[Finding] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
+    repeated: bool = False
 
     def run(self) -> Verdict:
         case, demands = self.sample.case, self.demands
@@ -209,14 +210,31 @@ class _Examination:
                 if case.module is None:  # what we generate is known to be so
                     self.unseen = held.eager.unseen
                 self.findings += judge(Comparison(actual, held))
-            if expect != "load" or self.sample.given:
+            if expect != "load":
                 return
-            if case.module is not None:
-                with stage("behaviour"):
-                    known = accused(self.findings)
-                    self.findings += judge(behave(case.module, actual, held.eager, known))
+            with stage("behaviour"):
+                self._call(actual, held.eager)
+            if self.sample.given:
+                return
+            self.repeated = not (case.features or self.findings)
+            if self.repeated:
+                with stage("second load"):
+                    again = loaded_again(actual, self._load, self.subject.construct, held)
+                    self.findings += judge(again)
             with stage("training"):
                 self.findings += train(actual, held.eager, accused(self.findings))
+
+    def _call(self, actual: Observation, eager: Observation) -> None:
+        """Call both modules with the same, where it is known with what."""
+        spec, known = self.sample.case.module, accused(self.findings)
+        if spec is not None:
+            self.findings += judge(behave(spec, actual, eager, known))
+        elif (arguments := self.subject.arguments) is not None:
+            behaviour = behave_whole(*arguments, actual, eager, known)
+            self.findings += judge(behaviour)
+            which = "the outputs" if self.sample.given else "the outputs in some cases"
+            for reason in behaviour.unsettled.values():
+                self.unseen[which] = reason
 
     def _expected(self) -> Expectation:
         if self.reference_module is not None:
@@ -239,17 +257,12 @@ class _Examination:
     def _outlive(self, loaded: nn.Module) -> None:
         """Destroy the file, last of all, and see what becomes of the module."""
         held = self.sample.path.with_name(f"held-{self.sample.path.name}")
-        alone = not self.sample.case.features and not self.findings
-        if alone:
-            with stage("second load"), quiet():
-                first = observe(loaded)
-                self.findings += judge(shared_memory(first, self._load, self.subject.construct))
         with stage("lifetime"), quiet():
             self.findings += judge(after_deleting(loaded, self.sample.path, held))
             if "detached" in self.demands.promises:
                 for life in after_changing(loaded, held):
                     self.findings += judge(life)
-        if alone:
+        if self.repeated:
             with stage("second load"), quiet():
                 now = other_contents(self.sample.values)
                 self._replace(now)

@@ -29,7 +29,7 @@ from pytest_ckptload.inputs import (
     check_loader,
     check_names,
 )
-from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer, Save, loader_name
+from pytest_ckptload.loader import Build, Inputs, Loader, MakeOptimizer, Resumer, Save, loader_name
 from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
@@ -99,6 +99,7 @@ class Checker:
         loader: Loader,
         *,
         build: Build | None = None,
+        inputs: Inputs | None = None,
         checkpoint: str | Path | None = None,
         features: Sequence[str] | None = None,
         without: Sequence[str] = (),
@@ -116,6 +117,8 @@ class Checker:
         Args:
             loader: Called as ``loader(build, path, device)``; returns the loaded ``nn.Module``.
             build: Makes the module. Left out, modules are generated.
+            inputs: Makes what the module is called with, to compare outputs and gradients: a tensor
+                or other argument, a tuple of them, or a dict of keyword arguments.
             checkpoint: This very file instead of generated ones. It is only read. Without ``build``
                 the module is made from the file's own names, shapes and dtypes.
             features: Generate these features only.
@@ -146,10 +149,10 @@ class Checker:
         """
         check_loader(loader)
         promises = check_names("promise", promises or self.defaults.promises, PROMISES)
-        check_consistent(build, checkpoint, save, semantics, dtype)
+        check_consistent(build, inputs, checkpoint, save, semantics, dtype)
         chosen, left_out = self._features(features, without, build is None and checkpoint is None)
         left_out = (*left_out, *_not_promised(promises, features))
-        subject = None if build is None else user_subject(build)
+        subject = None if build is None else user_subject(build, inputs)
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
 
         def examining(loader: Loader, demands: Demands) -> Examine:

@@ -1,20 +1,25 @@
 """A user's own module factory, tried out before anything is loaded into what it makes.
 
-Apart from the other inputs because it takes running: two modules are made, and looked at.
+Apart from the other inputs because it takes running: two modules are made, looked at, and called
+where it is known with what.
 """
 
 from __future__ import annotations
 
 import inspect
 import io
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from pytest_ckptload.loads import quiet
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import same_bits
+from pytest_ckptload.printable import described
 from pytest_ckptload.subject import Subject
+from pytest_ckptload.trials.calls import Call, run
 from pytest_ckptload.zoo.structure import structure_of
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
@@ -23,27 +28,39 @@ __tracebackhide__ = True
 __all__ = ["user_subject"]
 
 
-def user_subject(build: Any) -> Subject:
-    """The subject of a user's factory, tried out.
+def user_subject(build: Any, inputs: Any = None) -> Subject:
+    """The subject of a user's factory, tried out, and what ``inputs`` makes to call it with.
 
-    Raises ``TypeError`` or ``ValueError`` where it cannot be called, makes no module, one that is
-    on a device already or cannot be saved, or another module each time.
+    Raises ``TypeError`` or ``ValueError`` where one of them cannot be called, where there comes no
+    module, one that is on a device already or cannot be saved, or another module each time, and
+    where that cannot be called with the inputs.
     """
     if not callable(build):
         raise TypeError(f"build= is a callable that makes a module, not {build!r}")
-    name = getattr(build, "__qualname__", repr(build))
-    try:
-        inspect.signature(build).bind()
-    except TypeError as error:
-        raise TypeError(f"build={name} must take no arguments: {error}") from None
-    except ValueError:  # builtins have no signature
-        pass
-    subject = Subject(build)
+    name = _name_of(build)
+    _check_no_arguments("build", build)
+    subject = Subject(build, inputs=inputs)
     first, second = _built(subject, name), _built(subject, name)
     if first is second:
         raise ValueError(f"build={name} returned the same module twice: it must make a fresh one")
     _check_alike(first, second, name)
+    if inputs is not None:
+        _check_inputs(subject, second, name)
     return subject
+
+
+def _name_of(factory: Callable[..., Any]) -> str:
+    return getattr(factory, "__qualname__", repr(factory))
+
+
+def _check_no_arguments(what: str, factory: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        name = _name_of(factory)
+        raise TypeError(f"{what}={name} must take no arguments: {error}") from None
+    except ValueError:  # builtins have no signature
+        pass
 
 
 def _built(subject: Subject, name: str) -> nn.Module:
@@ -117,3 +134,28 @@ def _check_alike(first: nn.Module, second: nn.Module, name: str) -> None:
                 f"{place.name!r}, which no checkpoint holds, different values; draw them from "
                 "torch's generator or a fixed seed"
             )
+
+
+def _check_inputs(subject: Subject, module: nn.Module, name: str) -> None:
+    """The module can be called with them, in one mode at least, and tensors come of it."""
+    inputs = subject.inputs
+    if not callable(inputs):
+        kind = type(inputs).__name__
+        raise TypeError(f"inputs= is a callable that makes what to call modules with, not a {kind}")
+    _check_no_arguments("inputs", inputs)
+    given = f"inputs={_name_of(inputs)}"
+    try:
+        made = subject.arguments
+    except Exception as error:
+        raise ValueError(f"{given} failed: {described(error)}") from error
+    assert made is not None
+    with quiet():
+        runs = [run(module, Call("", *made, training)) for training in (False, True)]
+    errors = [outcome for outcome in runs if isinstance(outcome, Exception)]
+    if len(errors) == len(runs):
+        raise ValueError(
+            f"build={name} made a module that cannot be called with what {given} made: "
+            f"{described(errors[0])}"
+        )
+    if not any(outcome[0] for outcome in runs if not isinstance(outcome, Exception)):
+        raise ValueError(f"build={name} made a module that gives no tensor for what {given} made")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.loader import Build, Save, loader_name
+from pytest_ckptload.loader import Build, Inputs, Save, loader_name
 from pytest_ckptload.report.rule_text import rule_called
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.zoo import FEATURES
@@ -83,6 +83,7 @@ def check_features(
 
 def check_consistent(
     build: Build | None,
+    inputs: Inputs | None,
     checkpoint: str | Path | None,
     save: Save | None,
     semantics: str | None,
@@ -91,6 +92,8 @@ def check_consistent(
     """Raises ``ValueError`` for arguments that contradict each other."""
     if semantics is not None:
         check_names("semantics", [semantics], ("assign", "copy"))
+    if inputs is not None and build is None:
+        raise ValueError("inputs= are for a module that build= makes: give build=")
     if save is not None and (build is None or checkpoint is not None):
         raise ValueError("save= writes a module that build= makes: give build=, and no checkpoint=")
     if dtype is not None and not isinstance(dtype, torch.dtype):

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Build", "Loader", "MakeOptimizer", "Resumer", "Save", "loader_name"]
+__all__ = ["Build", "Inputs", "Loader", "MakeOptimizer", "Resumer", "Save", "loader_name"]
 
 Build = Callable[[], "nn.Module"]
 """Makes a fresh module each time it is called."""
+
+Inputs = Callable[[], Any]
+"""Makes what a module is called with: an argument, a tuple of them, or a dict by keyword."""
 
 MakeOptimizer = Callable[["nn.Module"], "torch.optim.Optimizer"]
 """Makes a fresh optimizer for a module."""

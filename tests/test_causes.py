@@ -11,8 +11,9 @@ from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
-from pytest_ckptload.recipes import eager
+from pytest_ckptload.recipes import eager, eager_resume
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.rules.causes import CAUSES, folded
@@ -51,7 +52,6 @@ EXAMPLES = [
     (found("CKPT401", "a", "b"), found("CKPT102", "b"), found("CKPT102", "c")),
     (found("CKPT401", "a", "b"), found("CKPT501", "a", place="x"), found("CKPT501", "c")),
     (found("CKPT402", "a", "b"), found("CKPT101", "b"), found("CKPT101", "c")),
-    (found("CKPT404", "a"), found("CKPT508", "a"), found("CKPT508", "b")),
     (found("CKPT404", "a"), found("CKPT508", "the step"), found("CKPT508", "b")),
     (found("CKPT303", "a"), found("CKPT104", "a"), found("CKPT104", "b")),
     (found("CKPT206", "a"), found("CKPT502", "a"), found("CKPT502", "b")),
@@ -64,6 +64,7 @@ EXAMPLES = [
     (found("CKPT401", "a", "b"), found("CKPT505", "c"), None),
     (found("CKPT309", "a.b"), found("CKPT901", "a"), found("CKPT901", "c")),
     (found("CKPT309", "a.b"), found("CKPT901", "the module"), found("CKPT901", "c")),
+    (found("CKPT309", "a.b"), found("CKPT902", "c.weight"), None),
     (found("CKPT403", "a"), found("CKPT705", "b"), None),
 ]
 
@@ -259,6 +260,169 @@ def test_a_lost_tie_explains_the_memory_that_was_not_filled_through_it():
     assert "  also  CKPT102 uninitialised at kept" in caught.value.report
     assert caught.value.report.count("  cause ") == 1
     assert caught.value.script.index("# CKPT401") < caught.value.script.index("# CKPT102")
+
+
+class Gain(nn.Module):
+    """A weight, and a number that is saved by code of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.gain = 2.0
+
+    def get_extra_state(self):
+        return {"gain": self.gain}
+
+    def set_extra_state(self, state):
+        self.gain = state["gain"]
+
+    def forward(self, rows):
+        return rows * self.weight * self.gain
+
+
+class Doubled(Gain):
+    def forward(self, rows):
+        return super().forward(rows) * 2
+
+
+class Detached(Gain):
+    def forward(self, rows):
+        return super().forward(rows.detach())
+
+
+class Sparse(nn.Module):
+    """Another class in the place of a ``Linear``, with the weight in another layout."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.weight = nn.Parameter(linear.weight.detach().to_sparse())
+        self.bias = linear.bias
+
+
+class Special(nn.Parameter):
+    pass
+
+
+class Packed(nn.Module):
+    """Another class in the place of a ``Linear``, with other names and kinds."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.packed = Special(linear.weight.detach())
+        self.bias = Special(linear.bias.detach())
+
+
+class Whole(nn.Module):
+    """Parts that call one another, with hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        self.outer = nn.Sequential(Gain())
+        self.outer.register_forward_hook(lambda module, given, output: output * 2)
+        self.outer.register_full_backward_hook(lambda module, into, out: (into[0] / 2,))
+
+    def forward(self, rows):
+        return self.outer(self.inner(rows))
+
+
+def becomes(made):
+    def change(module):
+        module.inner = made(module.inner)
+
+    return change
+
+
+def of_class(made):
+    def change(module):
+        module.outer[0].__class__ = made
+
+    return change
+
+
+def without(hooks):
+    return lambda module: getattr(module.outer, hooks).clear()
+
+
+def forgets_its_gain(module):
+    module.outer[0].gain = 1.0
+
+
+def expands(module):
+    module.inner.weight.data = module.inner.weight.data[:1].expand(3, 3)
+
+
+def ties(module):
+    module.outer[0].weight = module.inner.bias
+
+
+def loads_and(change):
+    def load(build, path, device):
+        module = eager(build, path, device)
+        change(module)
+        return module
+
+    return load
+
+
+def resumes_and(change):
+    def resume(build, make_optimizer, path, device):
+        module, optimizer = eager_resume(build, make_optimizer, path, device)
+        change(module)
+        return module, optimizer
+
+    return resume
+
+
+def reported(method, load, **arguments):
+    """Each finding of a check: its code and place, and the code of what explains it."""
+    checker = Checker(Defaults(features=(), max_examples=0))
+    with pytest.raises(CheckpointMismatch) as caught:
+        getattr(checker, method)(load, **arguments)
+    return [(f.code, f.place, f.because_of and f.because_of[0]) for f in caught.value.findings]
+
+
+@pytest.mark.parametrize(
+    ("change", "cause", "effects"),
+    [
+        (becomes(Sparse), "CKPT306", {"CKPT204"}),
+        (becomes(Packed), "CKPT306", {"CKPT207", "CKPT301", "CKPT302"}),
+        (of_class(Doubled), "CKPT306", {"CKPT901"}),
+        (of_class(Detached), "CKPT306", {"CKPT902"}),
+        (forgets_its_gain, "CKPT308", {"CKPT901"}),
+        (without("_forward_hooks"), "CKPT309", {"CKPT901"}),
+        (without("_backward_hooks"), "CKPT309", {"CKPT902"}),
+    ],
+)
+def test_what_a_loader_does_to_a_part_is_said_once(change, cause, effects):
+    load = loads_and(change)
+    first, *rest = reported("check", load, build=Whole, inputs=lambda: torch.ones(2, 3))
+    assert (first[0], first[2]) == (cause, None)
+    assert {code for code, _, _ in rest} == effects
+    assert {because for _, _, because in rest} == {cause}
+
+
+def test_a_tensor_that_overlaps_itself_explains_a_step_that_raises():
+    found = reported("check_resume", resumes_and(expands), build=Whole)
+    assert ("CKPT508", "the step", "CKPT404") in found
+
+
+def test_a_tie_that_was_gained_explains_what_is_wrong_at_its_names():
+    found = reported("check_resume", resumes_and(ties), build=Whole)
+    assert found[0][0] == "CKPT402"
+    assert {(code, because) for code, _, because in found[1:]} == {
+        ("CKPT101", "CKPT402"),
+        ("CKPT501", "CKPT402"),
+    }
+
+
+def test_what_a_loader_keeps_explains_that_it_is_stale():
+    fault = FAULTS["shares_between_loads"]
+    found = reported("check", fault.broken, **fault.given)
+    assert {(code, because) for code, _, because in found} == {
+        ("CKPT403", None),
+        ("CKPT705", "CKPT403"),
+    }
 
 
 def test_the_key_that_a_file_lacks_is_said_once():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import islice
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec
 from pytest_ckptload.contents import FORMS, value_kinds
 from pytest_ckptload.dtypes import FILLED, PACKED, known, named
 from pytest_ckptload.recipes import eager
+from pytest_ckptload.strategies import covering, resume_covering
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE
+from pytest_ckptload.zoo.structure import structure_of
 
 FEW = settings(max_examples=2000, database=None, deadline=None)
 DTYPES = [named(name) for name in known(FILLED)]
@@ -293,6 +296,30 @@ for strategy in (random_cases(), resume_cases()):
     draw()
 print(digest.hexdigest())
 """
+
+
+@pytest.mark.parametrize(
+    "structure", [None, structure_of(make_model())], ids=["generated", "given"]
+)
+def test_the_covering_set_takes_turns(structure):
+    """A plain case, then one of each feature before another of any, and no pair before them."""
+    plain, *others = [case.features for case in covering(structure=structure)]
+    assert plain == ()
+    single = [features[0] for features in others if len(features) == 1]
+    firsts = list(dict.fromkeys(single))
+    assert single[: len(firsts)] == firsts
+    assert len(firsts) > 15
+    numbers = [len(features) for features in others]
+    assert max(numbers[: len(firsts)]) == 1
+    assert numbers.index(2) > 2 * len(firsts)
+
+
+def test_the_covering_set_of_resumers_has_modules_and_optimizers_in_turn():
+    some = [case.features for case in islice(resume_covering(), 10)]
+    of = [{FEATURES[name].of for name in features} for features in some]
+    assert some[0] == ()
+    assert of[1::2] == [{"optimizer"}] * 5
+    assert not any("optimizer" in halves for halves in of[::2])
 
 
 def test_the_same_seed_gives_the_same_cases_in_every_process():

@@ -5,6 +5,8 @@ Apart from the values, which may be right all the same, for now.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pytest_ckptload.faults.parts import (
     PLAIN,
     clones_parameters,
     keeps_everything,
+    kept_state,
     read_state,
     registers_anew,
     same_type,
@@ -202,6 +205,31 @@ def shares_between_loads(load: Any, build: Build, path: Path, device: torch.devi
     _LAST.clear()
     _LAST[path] = module
     return module
+
+
+def _tried(
+    build: Build, tried: Mapping[str, Any], state: Mapping[str, Any], device: torch.device
+) -> nn.Module:
+    """A module on meta shows whether what is ``tried`` fits, before ``state`` is copied."""
+    with torch.device("meta"):
+        build().load_state_dict(tried, assign=True)
+    module = build().to(device)
+    module.load_state_dict(state)
+    return module
+
+
+def tries_a_copy(build: Build, path: Path, device: torch.device) -> nn.Module:
+    state = kept_state(path, device)
+    return _tried(build, copy.deepcopy(state), state, device)
+
+
+@loader("CKPT403", "pytorch/pytorch#188166", sibling=tries_a_copy, given=PLAIN)
+def tries_what_it_keeps(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """What was read is kept, and assigned once for a try: torch notes that in the metadata, and all
+    later loads assign.
+    """
+    state = kept_state(path, device)
+    return _tried(build, state, state, device)
 
 
 @loader("CKPT404", "tracel-ai/burn#5383", sibling=keeps_everything, features=("expanded",))

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.faults.fault import after, around
+from pytest_ckptload.faults.fault import after, around, model
 from pytest_ckptload.loader import Build
+from pytest_ckptload.recipes import mmap_meta_assign
 
 __all__: list[str] = []
 
@@ -24,6 +25,44 @@ def forgets_numbers(module: nn.Module) -> None:
     for part in module.modules():
         if "eps" in vars(part):
             vars(part)["eps"] = 0.5
+
+
+class SetsItsGain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(2))
+        self.gain = 0.5
+        if not self.weight.is_meta:
+            nn.init.ones_(self.weight)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input * self.weight * self.gain
+
+
+def _two_rows() -> torch.Tensor:
+    return torch.ones(2, 2)
+
+
+@model(
+    "CKPT901",
+    "pytorch/pytorch#147389",
+    right=SetsItsGain,
+    load=mmap_meta_assign,
+    inputs=_two_rows,
+)
+class SetsItsGainWithItsWeight(nn.Module):
+    """A number is set where the weight is initialised, which is left out on meta."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(2))
+        self.gain = 1.0
+        if not self.weight.is_meta:
+            nn.init.ones_(self.weight)
+            self.gain = 0.5
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input * self.weight * self.gain
 
 
 def _halved(gradient: torch.Tensor) -> torch.Tensor:

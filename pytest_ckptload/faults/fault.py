@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pytest_ckptload.loader import Inputs
 from pytest_ckptload.recipes import eager, eager_resume
 
 __all__ = ["DEADLY", "FAULTS", "Fault", "after", "around", "loader", "model", "resumer", "writer"]
@@ -124,14 +125,23 @@ def after(
 
 
 def model(
-    code: str, *references: str, right: Callable[..., Any], load: Callable[..., Any], **more: Any
+    code: str,
+    *references: str,
+    right: Callable[..., Any],
+    load: Callable[..., Any],
+    inputs: Inputs | None = None,
+    **more: Any,
 ) -> Callable[[Function], Function]:
     """The decorated class is of modules that ``load`` does not load, for all that it loads those of
-    the class ``right``.
+    the class ``right``. ``inputs`` make what both can be called with.
     """
 
     def register(broken: Function) -> Function:
-        given = {"given": {"build": broken}, "right": {"build": right}, "beyond": _ASSIGNED}
+        given: dict[str, Any] = {
+            "given": {"build": broken, "inputs": inputs},
+            "right": {"build": right},
+            "beyond": _ASSIGNED,
+        }
         return _register(code, broken, references, broken=load, sibling=load, **given, **more)  # type: ignore[no-any-return]
 
     return register

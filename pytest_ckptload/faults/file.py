@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.faults.fault import around, loader
-from pytest_ckptload.faults.parts import PLAIN, keeps_everything, read_state
+from pytest_ckptload.faults.parts import PLAIN, keeps_everything, kept_state, read_state
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager
 
@@ -169,6 +169,24 @@ def returns_what_it_kept(load: Any, build: Build, path: Path, device: torch.devi
         _KEPT.clear()
         _KEPT[path] = [tensor.clone() for tensor in tensors]
     return module
+
+
+def _loaded(build: Build, state: dict[str, torch.Tensor], device: torch.device) -> nn.Module:
+    """Each tensor is taken out of ``state`` once it is in the module, for the memory."""
+    module = build().to(device)
+    for name, tensor in module.state_dict().items():
+        tensor.copy_(state.pop(name, tensor))
+    return module
+
+
+def takes_out_of_a_copy(build: Build, path: Path, device: torch.device) -> nn.Module:
+    return _loaded(build, dict(kept_state(path, device)), device)
+
+
+@loader("CKPT707", "pytorch/pytorch#188166", sibling=takes_out_of_a_copy, given=PLAIN)
+def takes_out_of_what_it_keeps(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """What was read is kept, and changed by the first load: the second finds nothing in it."""
+    return _loaded(build, kept_state(path, device), device)
 
 
 @around("CKPT706", "NVIDIA-NeMo/Megatron-Bridge#3441", right=_writes_beside, features=("scalar",))

@@ -5,6 +5,7 @@ Apart so that the files of faults share it, and each holds faults alone.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ __all__ = [
     "buffers_of",
     "clones_parameters",
     "keeps_everything",
+    "kept_state",
     "loads_without_strict",
     "parameters_anew",
     "read_state",
@@ -52,6 +54,18 @@ def read_state(path: Path, device: torch.device, *, mapped: bool = True) -> Tens
     """The state dict in the file."""
     state: Tensors = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     return state
+
+
+_KEPT: dict[bytes, dict[str, torch.Tensor]] = {}
+
+
+def kept_state(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
+    """The state dict in the file, which is kept for the next load of a file with these bytes."""
+    content = path.read_bytes()
+    if content not in _KEPT:
+        _KEPT.clear()
+        _KEPT[content] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return _KEPT[content]
 
 
 def assigned(build: Build, path: Path, device: torch.device, change: Change) -> nn.Module:

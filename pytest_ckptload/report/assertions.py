@@ -34,6 +34,7 @@ WITHOUT = {
     "CKPT704": "list the folder of the checkpoint, and what the process has open, after the load",
     "CKPT705": "save another checkpoint under the same name, and load again",
     "CKPT706": "put another file beside the checkpoint, and look at it after the load",
+    "CKPT707": "load twice, and compare both modules with that of the eager load",
     "CKPT809": "look for files called ckptload-climbed-out above the folder that was unpacked to",
     "CKPT702": "move the file away, put another in its place, and read the tensors again",
     "CKPT703": "write over the file or truncate it, and read the tensors again",

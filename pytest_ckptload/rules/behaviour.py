@@ -16,10 +16,12 @@ __all__: list[str] = []
     Behaviour,
     statement="On the same input the loaded module gives the same output, bit for bit.",
     explanation=(
-        "Asked of layers of `torch.nn` whose tensors are those of the eager module in every "
+        "Asked of layers of `torch.nn`, and with `inputs=` of the module that `build=` makes, in "
+        "eval mode and in training, where all tensors are those of the eager module in every "
         "respect: what is left to differ is what no state dict holds, such as numbers kept as "
         "attributes, hooks, a `forward` that was put in another's place, or memory that the layer "
-        "keeps outside its parameters."
+        "keeps outside its parameters. What does not give the same twice is not judged, nor is "
+        "what comes of where in memory the tensors lie."
     ),
     cause="The loader changed an attribute, a hook or a method, or the layer keeps old tensors.",
     fix="Compare the attributes of the two layers (`vars(layer)`), and leave them as built.",

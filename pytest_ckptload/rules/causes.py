@@ -151,7 +151,7 @@ CAUSES = (
         "a name that was filled and stepped along with another now has to be by itself",
     ),
     Cause(
-        ("CKPT402", "CKPT404"),
+        ("CKPT402",),
         ("CKPT1", "CKPT5"),
         SAME_TENSOR,
         "what is written to one element shows in another",
@@ -163,14 +163,14 @@ CAUSES = (
         "a meta tensor holds nothing, and no step moves it",
     ),
     Cause(
-        ("CKPT205", "CKPT303", "CKPT402", "CKPT404"),
+        ("CKPT205", "CKPT404"),
         ("CKPT508",),
         THE_STEP,
         "an optimizer that cannot write to one tensor raises for all",
     ),
     Cause(
         ("CKPT206",),
-        ("CKPT502", "CKPT508", "CKPT902"),
+        ("CKPT502", "CKPT508"),
         SAME_TENSOR,
         "what requires no gradient is given to no optimizer",
     ),
@@ -206,9 +206,15 @@ CAUSES = (
     ),
     Cause(
         ("CKPT306", "CKPT308", "CKPT309"),
-        ("CKPT901", "CKPT902"),
+        ("CKPT901",),
         AROUND,
         "a module calls those in it, and its hooks and theirs",
+    ),
+    Cause(
+        ("CKPT306", "CKPT309"),
+        ("CKPT902",),
+        ANYWHERE,
+        "a gradient comes by way of all modules that are called later, and of their hooks",
     ),
     Cause(
         ("CKPT403",),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pytest_ckptload.finding import Finding
 from pytest_ckptload.observe import Observation
 
 __all__ = [
@@ -93,11 +94,12 @@ class SecondLoad:
     """What the same loader gave when it was called again.
 
     ``shared`` are the pairs of names, of the first module and of the second, that have memory in
-    common; ``stale`` the names that have the values of a file which was replaced in between, or
-    ``error`` what that load raised.
+    common; ``wrong`` what was found on the second and not on the first; ``stale`` the names that
+    have the values of a file which was replaced in between, or ``error`` what that load raised.
     """
 
     shared: tuple[tuple[str, str], ...] = ()
+    wrong: tuple[Finding, ...] = ()
     stale: tuple[str, ...] = ()
     error: str | None = None
 
@@ -105,11 +107,13 @@ class SecondLoad:
 @dataclass
 class Behaviour:
     """How the outputs and gradients of two modules differ that were called with the same: for each
-    submodule by path, and each parameter by name, in words.
+    submodule by path, and each parameter by name, in words. ``unsettled`` are the submodules of
+    which it cannot be told, and why.
     """
 
     outputs: Mapping[str, str] = field(default_factory=dict)
     gradients: Mapping[str, str] = field(default_factory=dict)
+    unsettled: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -151,6 +151,28 @@ def neighbour_changed(after: Aftermath) -> Iterator[Broken]:
         yield Broken(name, "it stands beside the checkpoint, and holds something else now")
 
 
+@rule(
+    "CKPT707",
+    "second-load-differs",
+    SecondLoad,
+    statement="A second load of the same file gives what the first gave.",
+    explanation=(
+        "The file is loaded again by the same loader, and the module judged as the first was, "
+        "which had nothing wrong with it. Neither was trained in between. Asked of plain files."
+    ),
+    cause=(
+        "What was read is kept for the next load, and the first one wrote to it: it took entries "
+        "out, changed tensors in place, or had `load_state_dict(assign=True)` note in its metadata "
+        "that all loads from it assign."
+    ),
+    fix="Give each load a copy of what is kept: `copy.deepcopy(state)`, metadata and all.",
+    references=("pytorch/pytorch#188166",),
+)
+def second_load_differs(second: SecondLoad) -> Iterator[Broken]:
+    for finding in second.wrong:
+        yield Broken(finding.place, f"{finding.rule}: {finding.evidence}", finding.names)
+
+
 def _broken(life: Lifetime) -> Iterator[Broken]:
     if life.error is not None:
         yield Broken("the file", f"{life.event}: {life.error}")

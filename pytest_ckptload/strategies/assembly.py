@@ -5,8 +5,9 @@ Apart from the strategies because Hypothesis is but one that chooses; the coveri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from pytest_ckptload.case import Case, ModuleSpec, TensorSpec
@@ -16,7 +17,7 @@ from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan, first
 from pytest_ckptload.zoo.structure import Structure, structure_of
 
-__all__ = ["Code", "Wish", "assemble", "selected", "variants"]
+__all__ = ["Code", "Wish", "assemble", "in_rounds", "selected", "variants"]
 
 T = TypeVar("T")
 
@@ -159,6 +160,12 @@ def variants(make: Callable[[Choose], Case]) -> Iterator[Case]:
     for position, count in enumerate(offered):
         for other in range(1, count):
             yield make(_departing(position, other))
+
+
+def in_rounds(kinds: Iterable[Iterable[Case]]) -> Iterator[Case]:
+    """The first case of each kind, then the second of each that has one, and so on."""
+    for together in zip_longest(*kinds):
+        yield from (case for case in together if case is not None)
 
 
 def _departing(position: int, other: int) -> Choose:

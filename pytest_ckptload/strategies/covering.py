@@ -13,7 +13,7 @@ from functools import partial
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
 from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known, named
-from pytest_ckptload.strategies.assembly import Wish, assemble, selected, variants
+from pytest_ckptload.strategies.assembly import Wish, assemble, in_rounds, selected, variants
 from pytest_ckptload.strategies.pairs import paired
 from pytest_ckptload.zoo.catalogue import CATALOGUE
 from pytest_ckptload.zoo.feature import Choose, Feature, first
@@ -29,36 +29,37 @@ def covering(
     structure: Structure | None = None,
 ) -> Iterator[Case]:
     """The cases every check begins with: a plain one, each choice of each feature alone, each
-    class; last, pairs of the features that have few choices.
+    class, each value that loaders lose; last, pairs of the features that have few choices.
 
-    They are minimal by construction: all choices but one are the simplest. Classes and special
-    values come where all features, or none, are wanted.
+    They are minimal by construction: all choices but one are the simplest. Classes and values come
+    where all features, or none, are wanted. Those that tell of different things take turns: so most
+    of what is wrong with a loader shows early.
     """
     everything = selected(features, without, of_module=structure is None)
     whole = features is None or not features
     if whole:
         yield assemble([], structure)
     covered: Counter[str] = Counter()
-    for feature in everything:
-        seen = []
-        for case in variants(partial(_alone, feature, structure)):
-            if feature.name in case.features and case not in seen:
-                seen.append(case)
-                covered.update(case.features)
-                yield case
-        if structure is None:
-            yield from _special_values(feature.name)
-    if whole:
-        if structure is not None:
-            yield from _special_values_of(structure)
-        else:
-            yield from _special_values("")
-            for entry in CATALOGUE.values():
-                yield Case(entry.spec(first))
-            yield from _containers()
-            # More than a page, and not a whole number of them.
-            yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
+    kinds = [_choices(feature, structure, covered) for feature in everything]
+    if structure is None:
+        kinds += [_special_values(feature.name) for feature in everything]
+        kinds += [_special_values(""), _classes()] if whole else []
+    elif whole:
+        kinds.append(_special_values_of(structure))
+    yield from in_rounds(kinds)
     yield from paired(everything, covered, lambda on: assemble([*map(Wish, on)], structure))
+
+
+def _choices(
+    feature: Feature, structure: Structure | None, covered: Counter[str]
+) -> Iterator[Case]:
+    """Each choice of the feature alone; which features are in each is counted."""
+    seen = []
+    for case in variants(partial(_alone, feature, structure)):
+        if feature.name in case.features and case not in seen:
+            seen.append(case)
+            covered.update(case.features)
+            yield case
 
 
 def _alone(feature: Feature, structure: Structure | None, choose: Choose) -> Case:
@@ -95,6 +96,15 @@ def _special_values(feature: str) -> Iterator[Case]:
             module = ModuleSpec(factory, {"size": max(2, len(values)), "dtype": dtype})
             checkpoint = CheckpointSpec({name: TensorSpec(values=values)})
             yield Case(module, checkpoint, (feature,) if feature else ())
+
+
+def _classes() -> Iterator[Case]:
+    """Each class, and modules of another size or shape than these have."""
+    # More than a page, and not a whole number of them.
+    yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
+    yield from _containers()
+    for entry in CATALOGUE.values():
+        yield Case(entry.spec(first))
 
 
 def _containers() -> Iterator[Case]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
-from pytest_ckptload.strategies.assembly import variants
+from pytest_ckptload.strategies.assembly import in_rounds, variants
 from pytest_ckptload.strategies.cases import random_cases
 from pytest_ckptload.strategies.covering import covering
 from pytest_ckptload.strategies.pairs import paired
@@ -92,23 +92,28 @@ def resume_covering(
     structure: Structure | None = None,
 ) -> Iterator[Case]:
     """The cases that a check of a resumer begins with: those without an optimizer's feature, with
-    the simplest optimizer; each class, where all features, or none, are wanted; each choice of each
-    feature of optimizers alone; last, pairs of those that have few choices.
+    the simplest optimizer, in turns with each choice of each feature of optimizers alone, and each
+    class, where all features, or none, are wanted; last, pairs of those that have few choices.
     """
-    for case in covering(features=features, without=without, structure=structure):
-        yield replace(case, optimizer=_simplest(_ENTRIES[0]))
     plain = Case(_MODULE if structure is None else None)
-    if not features:
-        yield from (replace(plain, optimizer=_simplest(entry)) for entry in _ENTRIES[1:])
     chosen = [*_features(features, without).values()]
     covered: Counter[str] = Counter()
-    for feature in chosen:
-        takers = [spec for spec in map(_simplest, _ENTRIES) if _takes(spec, feature)]
-        for spec in takers[:1]:
-            for case in variants(partial(_with_optimizer, plain, spec, [feature])):
-                covered.update(case.features)
-                yield case
+    kinds = [_choices(feature, plain, covered) for feature in chosen]
+    if not features:
+        kinds.append(replace(plain, optimizer=_simplest(entry)) for entry in _ENTRIES[1:])
+    simple = covering(features=features, without=without, structure=structure)
+    of_modules = (replace(case, optimizer=_simplest(_ENTRIES[0])) for case in simple)
+    yield from in_rounds([of_modules, in_rounds(kinds)])
     yield from paired(chosen, covered, partial(_with_first_optimizer, plain))
+
+
+def _choices(feature: Feature, plain: Case, covered: Counter[str]) -> Iterator[Case]:
+    """Each choice of the feature alone, on the first optimizer that takes it."""
+    takers = [spec for spec in map(_simplest, _ENTRIES) if _takes(spec, feature)]
+    for spec in takers[:1]:
+        for case in variants(partial(_with_optimizer, plain, spec, [feature])):
+            covered.update(case.features)
+            yield case
 
 
 def _with_first_optimizer(case: Case, on: Sequence[Feature]) -> Case:

@@ -17,23 +17,31 @@ from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.observe.aliasing import overlaps
 from pytest_ckptload.observe.tensors import plain, same_tensor
 from pytest_ckptload.printable import described
-from pytest_ckptload.rules import SecondLoad
+from pytest_ckptload.rules import Comparison, SecondLoad, judge
+from pytest_ckptload.rules.comparison import Reference
 
-__all__ = ["other_contents", "shared_memory", "stale_names"]
+__all__ = ["loaded_again", "other_contents", "stale_names"]
 
 
-def shared_memory(
-    first: Observation, load: Callable[[], Loaded], construct: Callable[[], nn.Module]
+def loaded_again(
+    first: Observation,
+    load: Callable[[], Loaded],
+    construct: Callable[[], nn.Module],
+    reference: Reference,
 ) -> SecondLoad:
-    """What the module of another load shares with the ``first``, and two constructions do not."""
+    """What is wrong with the module of another load, though the ``first`` was right, and what it
+    shares with that, and two constructions do not.
+    """
     again = load().returned
     if not isinstance(again, nn.Module):
         return SecondLoad()  # it may be used once: what else is wrong with that is said elsewhere
-    shared = _pairs(first, observe(again))
+    second = observe(again)
+    shared = _pairs(first, second)
     if shared:
         built = set(_pairs(observe(construct()), observe(construct())))
         shared = [pair for pair in shared if pair not in built]
-    return SecondLoad(tuple(shared))
+    wrong = [finding for finding in judge(Comparison(second, reference)) if not finding.advice]
+    return SecondLoad(tuple(shared), tuple(wrong))
 
 
 def _pairs(first: Observation, second: Observation) -> list[tuple[str, str]]:

@@ -6,25 +6,25 @@ after all that is only looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from pytest_ckptload.case import ModuleSpec
 from pytest_ckptload.observe import Observation
-from pytest_ckptload.observe.aliasing import strides_of
+from pytest_ckptload.observe.aliasing import address_of, strides_of
 from pytest_ckptload.observe.tensors import same_bits, same_tensor
 from pytest_ckptload.printable import described
 from pytest_ckptload.rules import Behaviour
-from pytest_ckptload.zoo import seeded
+from pytest_ckptload.trials.calls import Call, Run, copied, run
 from pytest_ckptload.zoo.inputs import forward_inputs
 
-__all__ = ["behave"]
+__all__ = ["behave", "behave_whole"]
 
-# The outputs, and the gradient of their sum by the name of the parameter.
-_Run = tuple[list[torch.Tensor], dict[str, "torch.Tensor | None"]]
+# The words for how two runs differ: in the outputs, and where those do not, by gradient.
+_Unlike = tuple["str | None", dict[str, str]]
 
 
 def behave(
@@ -35,32 +35,74 @@ def behave(
     Left out are parts that have a tensor which is not the eager module's in every respect, or that
     cannot be called in the eager module: nothing more is to be learnt from those.
     """
+    calls = (Call(path, inputs) for path, inputs in forward_inputs(spec, eager.module))
+    return _compared(calls, actual, eager, accused)
+
+
+def behave_whole(
+    arguments: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+    actual: Observation,
+    eager: Observation,
+    accused: frozenset[str],
+) -> Behaviour:
+    """Call two whole modules with the same inputs, in eval mode and in training.
+
+    Afterwards they are in the modes and have the buffers of before.
+    """
+    calls = (Call("", arguments, keywords, training) for training in (False, True))
+    with _as_before(actual), _as_before(eager):
+        return _compared(calls, actual, eager, accused)
+
+
+def _compared(
+    calls: Iterable[Call], actual: Observation, eager: Observation, accused: frozenset[str]
+) -> Behaviour:
     outputs: dict[str, str] = {}
     gradients: dict[str, str] = {}
-    for path, inputs in forward_inputs(spec, eager.module):
-        if path not in actual.parts or not _comparable(path, actual, eager, accused):
-            continue
-        wanted = _run(eager.parts[path], inputs)
-        if isinstance(wanted, Exception):
-            continue
-        given = _run(actual.parts[path], inputs)
-        difference, unlike = _differences(given, wanted)
-        if not (difference or unlike) or _varies(eager.parts[path], inputs, wanted):
-            continue
+    unsettled: dict[str, str] = {}
+    for call in calls:
+        path = call.path
+        difference, unlike = _compare(call, actual, eager, accused, unsettled)
         if difference:
-            outputs[path] = difference
+            outputs.setdefault(path, f"{difference}{call.mode}")
         for name, how in unlike.items():
-            gradients[f"{path}.{name}" if path else name] = how
-    return Behaviour(outputs, gradients)
+            gradients.setdefault(f"{path}.{name}" if path else name, f"{how}{call.mode}")
+    return Behaviour(outputs, gradients, unsettled)
 
 
-def _varies(part: nn.Module, inputs: tuple[Any, ...], wanted: _Run) -> bool:
-    """Whether the eager module itself does not do the same again."""
-    difference, unlike = _differences(_run(part, inputs), wanted)
-    return bool(difference or unlike)
+def _compare(
+    call: Call,
+    actual: Observation,
+    eager: Observation,
+    accused: frozenset[str],
+    unsettled: dict[str, str],
+) -> _Unlike:
+    """How the call ends differently in the two modules; why nothing is known of that goes to
+    ``unsettled``.
+    """
+    if not _comparable(call, actual, eager, accused):
+        unsettled[call.path] = "its tensors are not those of the eager module"
+        return None, {}
+    part, twin = actual.parts[call.path], eager.parts[call.path]
+    wanted = run(twin, call)
+    if isinstance(wanted, Exception):
+        unsettled[call.path] = f"the eager module raises {type(wanted).__name__}"
+        return None, {}
+    found = _differences(run(part, call), wanted)
+    if not any(found):
+        return found
+    # Sums depend on where in memory their terms lie, which is for a loader to choose. So the second
+    # look is at modules that are new to both.
+    with copied(_tensors(actual)), copied(_tensors(eager)):
+        wanted, again, given = run(twin, call), run(twin, call), run(part, call)
+    if isinstance(wanted, Exception) or any(_differences(again, wanted)):
+        unsettled[call.path] = "the eager module does not give the same twice"
+        return None, {}
+    return _differences(given, wanted)
 
 
-def _differences(given: _Run | Exception, wanted: _Run) -> tuple[str | None, dict[str, str]]:
+def _differences(given: Run | Exception, wanted: Run) -> _Unlike:
     """How the outputs differ, and where they do not, the gradients by name."""
     if isinstance(given, Exception):
         return f"calling it raised {described(given)}", {}
@@ -74,10 +116,13 @@ def _differences(given: _Run | Exception, wanted: _Run) -> tuple[str | None, dic
 
 
 def _comparable(
-    path: str, actual: Observation, eager: Observation, accused: frozenset[str]
+    call: Call, actual: Observation, eager: Observation, accused: frozenset[str]
 ) -> bool:
+    path = call.path
     prefix = f"{path}." if path else ""
-    if path in accused or actual.parts[path].training != eager.parts[path].training:
+    if path in accused or path not in actual.parts:
+        return False
+    if call.training is None and actual.parts[path].training != eager.parts[path].training:
         return False
     return all(
         name not in accused
@@ -98,35 +143,25 @@ def _kind(tensor: torch.Tensor) -> tuple[Any, ...]:
     return tensor.dtype, tensor.shape, tensor.layout, tensor.device, tensor.requires_grad
 
 
-def _run(part: nn.Module, inputs: tuple[Any, ...]) -> _Run | Exception:
-    """The outputs, and the gradient of their sum for each parameter that has one."""
-    device = next((t.device for t in (*part.parameters(), *part.buffers())), torch.device("cpu"))
+def _tensors(observation: Observation, *, written: bool = False) -> list[torch.Tensor]:
+    """The tensors with memory of their own; or those that calls may write to, with ``written``."""
+    tensors = {
+        id(place.tensor): place.tensor
+        for place in observation.places.values()
+        if not (place.lazy or (written and place.kind == "parameter"))
+    }
+    return [t for t in tensors.values() if not t.is_meta and address_of(t) is not None]
+
+
+@contextmanager
+def _as_before(observation: Observation) -> Iterator[None]:
+    modes = [(part, part.training) for part in observation.module.modules()]
     try:
-        with seeded(0):
-            outputs = list(_tensors(part(*_moved(inputs, device))))
-            roots = [t for t in outputs if t.requires_grad]
-            if roots:
-                torch.autograd.backward(roots, [torch.ones_like(t) for t in roots])
-        return outputs, {name: p.grad for name, p in part.named_parameters() if p.requires_grad}
-    except Exception as error:
-        return error
+        with copied(_tensors(observation, written=True)):
+            yield
     finally:
-        for parameter in part.parameters():
-            parameter.grad = None
-
-
-def _moved(given: Any, device: torch.device) -> Any:
-    if isinstance(given, torch.Tensor):
-        return given.to(device)
-    return tuple(_moved(item, device) for item in given)
-
-
-def _tensors(output: Any) -> Iterator[torch.Tensor]:
-    if isinstance(output, torch.Tensor):
-        yield output
-    elif isinstance(output, (list, tuple)):
-        for item in output:
-            yield from _tensors(item)
+        for part, training in modes:
+            part.training = training
 
 
 def _first_unlike(given: list[torch.Tensor], wanted: list[torch.Tensor]) -> str | None:

@@ -23,7 +23,7 @@ from pytest_ckptload.strategies import covering, random_cases
 
 CPU = torch.device("cpu")
 RULES = ("judge", "observe", "reference_of", "behave", "train", "Surroundings")
-LIFETIME = ("after_deleting", "after_changing", "shared_memory", "stale_names", "other_contents")
+LIFETIME = ("after_deleting", "after_changing", "loaded_again", "stale_names", "other_contents")
 
 
 class Clock:
