@@ -90,9 +90,10 @@ def expectation(
     checkpoint = sample.case.checkpoint
     wrapped = is_wrapped(checkpoint)
     loaded = _eagerly(sample.path, subject, demands, device)
-    if loaded.error is None:
+    damaged = checkpoint.damage is not None
+    if loaded.error is None and not (damaged and _short(sample.path, device)):
         return Expectation("wrapped" if wrapped else "load", loaded.returned, loaded.left)
-    if checkpoint.damage is not None:
+    if damaged:
         return Expectation("damage")
     path = sample.path
     with ExitStack() as stack:
@@ -114,6 +115,21 @@ def expectation(
                 return Expectation("shapes")
     assert loaded.error is not None
     return Expectation("refusal", refused=described(loaded.error))
+
+
+def _short(path: Path, device: torch.device) -> bool:
+    """Whether a file that was accepted is refused on the CPU. Elsewhere a record that is too short
+    passes: its memory grows to what the tensor takes, and holds anything there.
+    """
+    if device.type == "cpu":
+        return False
+    return (
+        attempt(
+            lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=False),
+            part="reference",
+        ).error
+        is not None
+    )
 
 
 @contextmanager
