@@ -17,6 +17,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.contents import state_of, write
+from pytest_ckptload.device_memory import Taken
 from pytest_ckptload.expected import is_wrapped, with_fitting_shapes
 from pytest_ckptload.given import broken_record
 from pytest_ckptload.loader import Loader, Save
@@ -73,13 +74,15 @@ class Expectation:
     """What is to become of a load: ``Attempt.expect`` has the words for it, or it is ``"wrapped"``
     where a loader may take the state dict out of the file's payload or refuse it.
 
-    ``module`` is the eager module where there is one, and ``left`` the state of torch after the
-    load that gave it; ``refused`` is the error with which eager loading refused the file.
+    ``module`` is the eager module where there is one, ``left`` the state of torch after the load
+    that gave it, and ``taken`` the memory of its device; ``refused`` is the error with which eager
+    loading refused the file.
     """
 
     expect: str
     module: nn.Module | None = None
     left: Kept | None = None
+    taken: Taken | None = None
     refused: str | None = None
 
 
@@ -92,7 +95,8 @@ def expectation(
     loaded = _eagerly(sample.path, subject, demands, device)
     damaged = checkpoint.damage is not None
     if loaded.error is None and not (damaged and _short(sample.path, device)):
-        return Expectation("wrapped" if wrapped else "load", loaded.returned, loaded.left)
+        taken = "wrapped" if wrapped else "load"
+        return Expectation(taken, loaded.returned, loaded.left, loaded.taken)
     if damaged:
         return Expectation("damage")
     path = sample.path
@@ -152,7 +156,7 @@ def _eagerly(
             return demands.reference(*arguments)
         return eager(*arguments, strict=strict, dtype=demands.dtype)
 
-    return attempt(load, fill=subject.fillable, part="reference")
+    return attempt(load, device, fill=subject.fillable, part="reference")
 
 
 def reference_of(

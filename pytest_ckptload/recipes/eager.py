@@ -18,6 +18,9 @@ from pytest_ckptload.loader import Build, MakeOptimizer
 __all__ = ["built", "eager", "eager_resume", "state_dict_in"]
 
 
+_CPU = torch.device("cpu")
+
+
 def eager(
     build: Build,
     path: Path,
@@ -35,13 +38,15 @@ def eager(
 
 def built(build: Build, device: torch.device) -> nn.Module:
     """A fresh module on its device, made there: ``Module.to`` alone unties buffers on the way, and
-    on some devices parameters.
+    on some devices parameters. One that has put itself on other devices stays as it is.
     """
     if device.type == "cpu":
         return build()
     with device:
         module = build()
-    return module.to(device)
+    tensors = (*module.parameters(), *module.buffers())
+    placed = any(tensor.device not in (device, _CPU) for tensor in tensors)
+    return module if placed else module.to(device)
 
 
 def eager_resume(
