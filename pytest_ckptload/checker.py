@@ -260,6 +260,8 @@ class _Examination:
     def _memory(self, taken: Taken, eager: Taken) -> DeviceMemory:
         # Allocators round up, each block to some 512 bytes.
         slack = eager.held // 4 + 512 * (len(self.sample.values) + 1)
+        if taken.held > eager.held + slack:
+            taken = taken.collected()
         return DeviceMemory(str(self.device), taken.peak, taken.held, eager.peak, eager.held, slack)
 
     def _ours(self, left: object) -> bool:

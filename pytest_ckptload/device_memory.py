@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,8 +19,16 @@ __all__ = ["Taken", "taken_on"]
 class Taken:
     """Bytes allocated on a device: the most at one time, and at the end, more than there were."""
 
+    device: torch.device
+    before: int
     peak: int = 0
     held: int = 0
+
+    def collected(self) -> Taken:
+        """The same with what is there once garbage is collected, which takes as long as a load."""
+        gc.collect()
+        now = torch.accelerator.memory.memory_allocated(self.device)
+        return replace(self, held=now - self.before)
 
 
 @contextmanager
@@ -30,16 +38,13 @@ def taken_on(device: torch.device) -> Iterator[Taken | None]:
         yield None
         return
     memory = torch.accelerator.memory
-    gc.collect()
     memory.reset_peak_memory_stats(device)
-    before = memory.memory_allocated(device)
-    taken = Taken()
+    taken = Taken(device, memory.memory_allocated(device))
     try:
         yield taken
     finally:
-        taken.peak = memory.max_memory_allocated(device) - before
-        gc.collect()
-        taken.held = memory.memory_allocated(device) - before
+        taken.peak = memory.max_memory_allocated(device) - taken.before
+        taken.held = memory.memory_allocated(device) - taken.before
 
 
 def _has_figures(device: torch.device) -> bool:

@@ -45,6 +45,11 @@ def annex(tmp_path_factory):
     return pytest_with_annex
 
 
+def test_what_is_shown_inside(annex):
+    result = annex(str(TESTS / "annex" / "inside.py"), "-p", "no:cacheprovider", "-c", os.devnull)
+    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
+
+
 def test_the_whole_suite_on_the_second_index_of_a_second_device(annex):
     result = annex("--ckptload", "--ckptload-devices=annex:1")
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]

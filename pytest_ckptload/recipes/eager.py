@@ -37,10 +37,11 @@ def eager(
 
 
 def built(build: Build, device: torch.device) -> nn.Module:
-    """A fresh module on its device, made there: ``Module.to`` alone unties buffers on the way, and
-    on some devices parameters. One that has put itself on other devices stays as it is.
+    """A fresh module on its device, whatever the default is. It is made there: ``Module.to`` alone
+    unties buffers on the way, and on some devices parameters. One that has put itself on other
+    devices stays as it is.
     """
-    if device.type == "cpu":
+    if device == torch.get_default_device():
         return build()
     with device:
         module = build()

@@ -183,7 +183,7 @@ class Comparison:
         built = self.built(name) if either_way and name not in values else None
         if name in self.sources:
             origins = [values[self.sources[name]]]
-            if len(group) > 1 and self.tied(name):
+            if len(group) > 1 and (self.tied(name) or self.moved(name)):
                 origins += [values[n] for n in group if n in values and n != self.sources[name]]
             if self._untied_by_a_cast(name):
                 origins.append(eager.tensor)

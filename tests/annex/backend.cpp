@@ -267,7 +267,7 @@ void spoil(const at::Tensor& copied) {
   if (befalls("flip-bit")) {
     static_cast<uint8_t*>(host.mutable_data_ptr())[0] ^= 1;
   }
-  if (befalls("lose-negative-zero") && host.is_floating_point()) {
+  if (befalls("lose-negative-zero") && host.scalar_type() == at::kFloat) {
     host.add_(0.0);
   }
   if (befalls("reorder") && host.dim() > 0) {
@@ -283,7 +283,7 @@ at::Tensor copy_from(const at::Tensor& self, const at::Tensor& to, bool non_bloc
   const auto source = self.device().type() == TYPE ? on_host(self) : self;
   auto target = to.device().type() == TYPE ? on_host(to) : to;
   target.copy_(source);
-  if (to.device().type() == TYPE && self.device() != to.device()) {
+  if (to.device().type() == TYPE) {
     spoil(to);
   }
   return to;
