@@ -259,18 +259,20 @@ at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride,
       size, stride, &memory, KEYS, c10::dtype_or_default(dtype)));
 }
 
-void spoil(const at::Tensor& copied) {
+// What came from elsewhere came as bytes, by whole storages: a zero has its sign until it is copied
+// as a number, on the device.
+void spoil(const at::Tensor& copied, bool from_elsewhere) {
   auto host = on_host(copied);
   if (host.numel() == 0) {
     return;
   }
-  if (befalls("flip-bit")) {
+  if (from_elsewhere && befalls("flip-bit")) {
     static_cast<uint8_t*>(host.mutable_data_ptr())[0] ^= 1;
   }
   if (befalls("lose-negative-zero") && host.scalar_type() == at::kFloat) {
     host.add_(0.0);
   }
-  if (befalls("reorder") && host.dim() > 0) {
+  if (from_elsewhere && befalls("reorder") && host.dim() > 0) {
     host.copy_(host.flip(0));
   }
 }
@@ -284,7 +286,7 @@ at::Tensor copy_from(const at::Tensor& self, const at::Tensor& to, bool non_bloc
   auto target = to.device().type() == TYPE ? on_host(to) : to;
   target.copy_(source);
   if (to.device().type() == TYPE) {
-    spoil(to);
+    spoil(to, self.device() != to.device());
   }
   return to;
 }
