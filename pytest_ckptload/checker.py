@@ -7,7 +7,7 @@ anywhere: what goes in is a case, a loader and a device, what comes out are find
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import nn
 from pytest_ckptload.case import Case
 from pytest_ckptload.contents import dtypes_in, state_of, write
 from pytest_ckptload.damage import Marks, damaged, watched
+from pytest_ckptload.device_memory import Taken
 from pytest_ckptload.expected import (
     details,
     filled_through_ties,
@@ -34,11 +35,19 @@ from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import state_dict_in
 from pytest_ckptload.reference import Demands, Expectation, Sample, expectation, reference_of
-from pytest_ckptload.rules import Aftermath, Attempt, Comparison, FileFacts, judge
+from pytest_ckptload.rules import (
+    Aftermath,
+    Attempt,
+    Comparison,
+    DeviceMemory,
+    FileFacts,
+    judge,
+)
 from pytest_ckptload.rules.comparison import Reference, as_built
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import Kept, preserved, same_random
 from pytest_ckptload.trials.again import loaded_again, other_contents, stale_names
+from pytest_ckptload.trials.ambient import under_defaults
 from pytest_ckptload.trials.behaviour import behave, behave_whole
 from pytest_ckptload.trials.lifetime import after_changing, after_deleting
 from pytest_ckptload.trials.surroundings import Surroundings
@@ -123,6 +132,10 @@ def _read(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
 
 
+# What back ends raise for operators and dtypes that they do not have.
+_LACKING = ("NotImplementedError", "TypeError")
+
+
 @dataclass
 class _Examination:
     """One load of one sample, from the reference to the findings."""
@@ -154,6 +167,8 @@ class _Examination:
         left = self.sample.bytes()
         succeeded = expect == "load" and attempted.error is None
         aftermath = self._aftermath(attempted.left, expected.left if succeeded else None, around)
+        if succeeded and attempted.taken is not None and expected.taken is not None:
+            self.findings += judge(self._memory(attempted.taken, expected.taken))
         trained = left
         if reference is not None and isinstance(loaded, nn.Module):
             self._compare(loaded, reference, expect, left)
@@ -173,7 +188,7 @@ class _Examination:
             tuple(self.findings),
             judged,
             expected.refused,
-            notes=tuple(f"not observed: {name} ({what})" for name, what in self.unseen.items()),
+            notes=(*self._lacking(expected.refused), *self._unseen()),
             dtypes=dtypes_in(self.sample.values),
         )
 
@@ -221,6 +236,8 @@ class _Examination:
                 with stage("second load"):
                     again = loaded_again(actual, self._load, self.subject.construct, held)
                     self.findings += judge(again)
+                    if "ambient" in self.demands.promises:
+                        self.findings += judge(under_defaults(self._load, self.device))
             with stage("training"):
                 self.findings += train(actual, held.eager, accused(self.findings))
 
@@ -249,6 +266,23 @@ class _Examination:
             random = not same_random(wanted.random, left.random)
         files = {} if around is None else around.since()
         return Aftermath(left.changed, random, promises=self.demands.promises, **files)
+
+    def _unseen(self) -> Iterator[str]:
+        for name, what in self.unseen.items():
+            yield f"not observed: {name} ({what})"
+
+    def _lacking(self, refused: str | None) -> Iterator[str]:
+        """What the device cannot do, by the error with which the eager recipe failed there."""
+        if self.device.type != "cpu" and (refused or "").startswith(_LACKING):
+            line = (refused or "").splitlines()[0]
+            yield f"not judged on {self.device}: {line[:160]}"
+
+    def _memory(self, taken: Taken, eager: Taken) -> DeviceMemory:
+        # Allocators round up, each block to some 512 bytes.
+        slack = eager.held // 4 + 512 * (len(self.sample.values) + 1)
+        if taken.held > eager.held + slack:
+            taken = taken.collected()
+        return DeviceMemory(str(self.device), taken.peak, taken.held, eager.peak, eager.held, slack)
 
     def _ours(self, left: object) -> bool:
         """Whether the file may be destroyed, and is there yet."""
@@ -303,6 +337,7 @@ class _Examination:
     def _load(self) -> Loaded:
         return attempt(
             lambda: self.loader(self.subject.construct, self.sample.path, self.device),
+            self.device,
             fill=self.subject.fillable,
         )
 

@@ -18,8 +18,9 @@ from torch import nn
 from pytest_ckptload.allowances import Allow, Allowance, Allowances, allowances
 from pytest_ckptload.case import Case
 from pytest_ckptload.checker import examine, examine_file, examine_loaded
+from pytest_ckptload.control import controlled
 from pytest_ckptload.factory import user_subject
-from pytest_ckptload.finding import CheckpointMismatch
+from pytest_ckptload.finding import CheckpointMismatch, Verdict
 from pytest_ckptload.given import checked_path
 from pytest_ckptload.ingredients import ingredients_of
 from pytest_ckptload.inputs import (
@@ -49,7 +50,7 @@ __tracebackhide__ = True
 
 __all__ = ["PROMISES", "Checker", "Defaults", "Report"]
 
-PROMISES = ("strict", "robust", "formats", "detached", "rng")
+PROMISES = ("strict", "robust", "formats", "detached", "rng", "ambient")
 
 
 class Checker:
@@ -127,7 +128,8 @@ class Checker:
                 many is refused), ``"robust"`` (so is a damaged file that the eager recipe
                 refuses), ``"formats"`` (files of other formats than that of today's ``torch.save``
                 are loaded), ``"detached"`` (the model survives truncating and saving over its
-                file), ``"rng"`` (torch's random state is as after eager loading).
+                file), ``"rng"`` (torch's random state is as after eager loading), ``"ambient"``
+                (the load gives the same under any default device).
             allow: What is accepted here, besides what the marker and the option allow: codes of
                 rules, each with a reason. A pattern of names may follow the code,
                 ``{"CKPT203 encoder.*": "why"}``.
@@ -156,9 +158,13 @@ class Checker:
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
 
         def examining(loader: Loader, demands: Demands) -> Examine:
-            return lambda case, device, where: examine(
-                case, loader, device, demands, subject, where
-            )
+            def examined(case: Case, device: torch.device, where: Path | None) -> Verdict:
+                def of(loader: Loader) -> Verdict:
+                    return examine(case, loader, device, demands, subject, where)
+
+                return controlled(of(loader), device, demands, of)
+
+            return examined
 
         target = Target(
             loader_name(loader),

@@ -5,6 +5,8 @@ Apart because the options, the fixtures and the suite all name them, and must do
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Sequence
 
 import torch
@@ -12,17 +14,53 @@ import torch
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
 
-__all__ = ["available", "named"]
+__all__ = ["available", "forget", "join", "named"]
+
+_JOINED: list[torch.device] = []
 
 
 def available() -> list[torch.device]:
-    """The CPU, and every index of the current accelerator."""
-    found = [torch.device("cpu")]
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator()
-        assert kind is not None
-        found += [torch.device(kind.type, i) for i in range(torch.accelerator.device_count())]
-    return found
+    """The CPU, every index of the current accelerator and of XLA, where ``torch_xla`` is installed,
+    and those that projects add.
+    """
+    found = [torch.device("cpu"), *_accelerators(), *_xla()]
+    return [*found, *(device for device in _JOINED if device not in found)]
+
+
+def _accelerators() -> list[torch.device]:
+    if not torch.accelerator.is_available():
+        return []
+    kind = torch.accelerator.current_accelerator()
+    assert kind is not None
+    return [torch.device(kind.type, index) for index in range(torch.accelerator.device_count())]
+
+
+def _xla() -> list[torch.device]:
+    if importlib.util.find_spec("torch_xla") is None:
+        return []
+    count = importlib.import_module("torch_xla").device_count()
+    return [torch.device("xla", index) for index in range(count)]
+
+
+def join(device: str | torch.device) -> None:
+    """Add a device to those that are available.
+
+    Raises ``ValueError`` for one that torch does not know, or that cannot hold a tensor.
+    """
+    try:
+        added = torch.device(device)
+        torch.empty(1, device=added)
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from None
+    if added.type == "meta":
+        raise ValueError("device 'meta' cannot be used: there is nothing to compare on it")
+    _JOINED.append(added)
+
+
+def forget(device: str | torch.device) -> None:
+    """Undo what ``join`` did."""
+    _JOINED.remove(torch.device(device))
 
 
 def named(names: Sequence[str | torch.device]) -> list[torch.device]:

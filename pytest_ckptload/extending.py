@@ -14,6 +14,7 @@ import pytest
 
 __all__ = ["added_rules", "know_extensions"]
 
+_DEVICES = "pytest_ckptload_devices"
 _FEATURES = "pytest_ckptload_features"
 _RULES = "pytest_ckptload_rules"
 
@@ -22,12 +23,12 @@ _ADDED = pytest.StashKey[dict[str, int]]()
 
 
 def know_extensions(config: pytest.Config) -> None:
-    """Register the features and rules that hooks return, until the session ends.
+    """Register the devices, features and rules that hooks return, until the session ends.
 
     Called again, it asks those alone that were not there before, as a ``conftest.py`` further down.
-    Raises ``pytest.UsageError`` for what is no feature or rule, or has a name that is taken.
+    Raises ``pytest.UsageError`` for what is none of these, or has a name that is taken.
     """
-    for name in (_FEATURES, _RULES):
+    for name in (_DEVICES, _FEATURES, _RULES):
         asked = config.stash.setdefault(_ASKED, {}).setdefault(name, set())
         hook = config.pluginmanager.subset_hook_caller(name, asked)
         implementing = [impl.plugin for impl in hook.get_hookimpls()]
@@ -43,17 +44,13 @@ def added_rules(config: pytest.Config) -> int:
 
 
 def _know(config: pytest.Config, name: str, answers: Iterable[Any]) -> None:
-    kind, register, forget = _registry(name)
+    kinds, what, register, forget = _registry(name)
     for answer in answers:
-        if not isinstance(answer, Iterable):
-            raise pytest.UsageError(
-                f"{name}: expected a list of pytest_ckptload.{kind.__name__}, not {answer!r}"
-            )
+        if isinstance(answer, str) or not isinstance(answer, Iterable):
+            raise pytest.UsageError(f"{name}: expected a list of {what}, not {answer!r}")
         for extension in answer:
-            if not isinstance(extension, kind):
-                raise pytest.UsageError(
-                    f"{name}: expected pytest_ckptload.{kind.__name__}, not {extension!r}"
-                )
+            if not isinstance(extension, kinds):
+                raise pytest.UsageError(f"{name}: expected {what}, not {extension!r}")
             try:
                 register(extension)
             except ValueError as error:
@@ -63,13 +60,21 @@ def _know(config: pytest.Config, name: str, answers: Iterable[Any]) -> None:
             added[name] = added.get(name, 0) + 1
 
 
-def _registry(name: str) -> tuple[type, Callable[[Any], None], Callable[[Any], None]]:
-    """What a hook is to return, and how that joins and leaves."""
+def _registry(
+    name: str,
+) -> tuple[tuple[type, ...], str, Callable[[Any], None], Callable[[Any], None]]:
+    """What a hook is to return, in types and in words, and how that joins and leaves."""
     if name == _RULES:
         from pytest_ckptload.rules import Rule, own
 
-        return Rule, own.join, own.forget
+        return (Rule,), "pytest_ckptload.Rule", own.join, own.forget
+    if name == _DEVICES:
+        import torch
+
+        from pytest_ckptload import devices
+
+        return (str, torch.device), "devices", devices.join, devices.forget
     from pytest_ckptload import zoo
     from pytest_ckptload.zoo.feature import Feature
 
-    return Feature, zoo.register, zoo.forget
+    return (Feature,), "pytest_ckptload.Feature", zoo.register, zoo.forget

@@ -78,8 +78,9 @@ def _built(subject: Subject, name: str) -> nn.Module:
             f"build={name} made a module with lazy parameters, which have no shape yet: run it "
             "once, in the factory, on an input"
         )
-    away = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), None)
-    if away is not None:
+    # One that is spread over several has decided itself where its parts are.
+    away, *others = {tensor.device: None for tensor in tensors}
+    if away.type != "cpu" and not others:
         raise ValueError(
             f"build={name} made a module on {away}: it must be made on the CPU, or where torch's "
             "ambient device says; the loader moves it"

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_ckptload.loader import Loader
     from pytest_ckptload.rules import Rule
     from pytest_ckptload.zoo.feature import Feature
 
-__all__ = ["pytest_ckptload_features", "pytest_ckptload_loaders", "pytest_ckptload_rules"]
+__all__ = [
+    "pytest_ckptload_devices",
+    "pytest_ckptload_features",
+    "pytest_ckptload_loaders",
+    "pytest_ckptload_rules",
+]
 
 
 @pytest.hookspec
@@ -26,6 +33,22 @@ def pytest_ckptload_loaders(config: pytest.Config) -> Mapping[str, Loader] | Non
 
         def pytest_ckptload_loaders(config):
             return {"our_loader": mypkg.load_fast}
+
+    .. versionadded:: 0.1
+    """
+
+
+@pytest.hookspec
+def pytest_ckptload_devices(config: pytest.Config) -> Sequence[str | torch.device] | None:
+    """Return devices beside the CPU and those of the current accelerator, which are found; every
+    check and the conformance suite load on them as well.
+
+    .. code-block:: python
+
+        def pytest_ckptload_devices(config):
+            import our_backend
+
+            return ["ours:0", "ours:1"]
 
     .. versionadded:: 0.1
     """

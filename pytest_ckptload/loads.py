@@ -17,11 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from pytest_ckptload.device_memory import Taken, taken_on
 from pytest_ckptload.process_state import undisturbed
 from pytest_ckptload.progress import stage
 from pytest_ckptload.torch_state import Kept, poisoned, preserved
 
 __all__ = ["Loaded", "attempt", "emptied", "folder", "quiet", "renamed"]
+
+
+_CPU = torch.device("cpu")
 
 
 @contextmanager
@@ -77,15 +83,24 @@ def renamed(path: Path) -> Path:
 
 @dataclass
 class Loaded:
-    """What a load returned, or the error that it raised, and in which state it left torch."""
+    """What a load returned, or the error that it raised, in which state it left torch, and what it
+    took of its device's memory.
+    """
 
     returned: Any = None
     error: BaseException | None = None
     left: Kept = field(default_factory=Kept)
+    taken: Taken | None = None
 
 
-def attempt(load: Callable[[], Any], *, fill: bool = True, part: str = "load") -> Loaded:
-    """Run a load with new memory poisoned.
+def attempt(
+    load: Callable[[], Any],
+    device: torch.device = _CPU,
+    *,
+    fill: bool = True,
+    part: str = "load",
+) -> Loaded:
+    """Run a load to ``device`` with new memory poisoned, to the end of all that it set going there.
 
     A failure need not be an ``Exception``; an interrupt, and what test runners raise, is none of
     it. ``part`` is what is said to be under way.
@@ -95,8 +110,10 @@ def attempt(load: Callable[[], Any], *, fill: bool = True, part: str = "load") -
     try:
         # Poisoned from outside: what it sets is nothing that the load has changed.
         with stage(part), poisoned(fill=fill), preserved() as left, undisturbed():
-            returned = load()
-        return Loaded(returned, None, left)
+            with taken_on(device) as taken:
+                returned = load()
+            _synchronise(device)
+        return Loaded(returned, None, left, taken)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -107,6 +124,13 @@ def attempt(load: Callable[[], Any], *, fill: bool = True, part: str = "load") -
         if os.getpid() != here:
             # A copy that the loader forked: there is one examination, and it is not this one.
             os._exit(0)
+
+
+def _synchronise(device: torch.device) -> None:
+    """Wait for copies that do not block their caller."""
+    current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if current is not None and device.type == current.type:
+        torch.accelerator.synchronize(device)
 
 
 def _of_a_runner(error: BaseException) -> bool:

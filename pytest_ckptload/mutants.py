@@ -84,10 +84,13 @@ def _unfit(fault: Fault, checker: Checker, arguments: Mapping[str, Any]) -> str 
         return f"it breaks the promise {lacking[0]!r}, which is not made"
     if fault.advice and not checker.defaults.strict:
         return f"{fault.code} only advises: with --ckptload-strict it fails"
+    names: Sequence[Any] = arguments.get("devices") or checker.defaults.devices or ("all",)
+    where = devices.named(names)
+    if fault.elsewhere and all(device.type == "cpu" for device in where):
+        return "it takes a device other than the CPU"
     if fault.code in DEADLY:
-        names: Sequence[Any] = arguments.get("devices") or checker.defaults.devices or ("all",)
         mode = checker.defaults.isolation
-        if not all(in_worker(mode, device) for device in devices.named(names)):
+        if not all(in_worker(mode, device) for device in where):
             return "it brings down the process, and loads do not run in a worker"
     return None
 

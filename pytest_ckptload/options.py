@@ -54,7 +54,7 @@ _LISTS = {
     "features": "Generate these features only, separated by commas.",
     "without": "Generate all features but these, separated by commas.",
     "promises": "Hold loaders to these promises (`strict`, `robust`, `formats`, `detached`, "
-    "`rng`), separated by commas.",
+    "`rng`, `ambient`), separated by commas.",
     "devices": "Check on these devices (`all`, `cpu`, `cuda:1`), separated by commas.",
 }
 _VALUES = {

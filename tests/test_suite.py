@@ -233,7 +233,7 @@ def test_torch_releases_bound_them():
     everything = divergences_of("mmap_meta_assign", importlib.metadata.version("torch"))
     assert "CKPT401" in {line.code for line in everything}
     assert divergences_of("mmap_meta_assign", "2.0.1") == []
-    assert divergences_of("eager", "2.13.0+cpu") == []
+    assert not any(line.shows_on("cpu") for line in divergences_of("eager", "2.13.0+cpu"))
 
 
 @pytest.mark.parametrize(

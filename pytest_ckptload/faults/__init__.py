@@ -11,6 +11,7 @@ from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
     acceptance,
     aliasing,
     behaviour,
+    devices,
     ending,
     file,
     models,

@@ -18,6 +18,7 @@ from pytest_ckptload.faults.fault import around, loader
 from pytest_ckptload.faults.parts import keeps_everything, loads_without_strict, read_state
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -62,7 +63,7 @@ def _fits(build: Build, path: Path, device: torch.device) -> bool:
 )
 def ties_what_is_missing(build: Build, path: Path, device: torch.device) -> nn.Module:
     """A name that is missing from the file is taken for a tied one, and filled from another."""
-    module = build().to(device)
+    module = built(build, device)
     state = dict(read_state(path, device))
     for name, tensor in module.state_dict().items():
         if name not in state and isinstance(tensor, torch.Tensor):
@@ -80,7 +81,7 @@ def ties_what_is_missing(build: Build, path: Path, device: torch.device) -> nn.M
 )
 def broadcasts(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Entries are copied without a look at their shape, and broadcast where they fit so."""
-    module = build().to(device)
+    module = built(build, device)
     tensors = module.state_dict(keep_vars=True)
     with torch.no_grad():
         for name, tensor in read_state(path, device).items():
@@ -107,11 +108,11 @@ def swallows_errors(load: Any, build: Build, path: Path, device: torch.device) -
     try:
         return load(build, path, device)  # type: ignore[no-any-return]
     except Exception:
-        return build().to(device)
+        return built(build, device)
 
 
 def _unpickles_tensors(build: Build, path: Path, device: torch.device) -> nn.Module:
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(read_state(path, device, mapped=False))
     return module
 
@@ -126,7 +127,7 @@ def _unpickles_tensors(build: Build, path: Path, device: torch.device) -> nn.Mod
 )
 def unpickles_anything(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Classes that are not on the list of safe ones are let in by letting in everything."""
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(torch.load(path, map_location=device, weights_only=False, mmap=False))
     return module
 

@@ -27,6 +27,7 @@ from pytest_ckptload.faults.parts import (
 )
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -94,7 +95,7 @@ def _recurrent() -> nn.Module:
 
 def _registered(build: Build, path: Path, device: torch.device, tell: bool) -> nn.Module:
     """Register loaded parameters, and ``tell`` the layers so, or not."""
-    module, loaded = build().to(device), eager(build, path, device)
+    module, loaded = built(build, device), eager(build, path, device)
     for part, other in zip(module.modules(), loaded.modules(), strict=True):
         for name, parameter in other._parameters.items():
             if tell:
@@ -187,7 +188,7 @@ def _flat(module: nn.Module, gap: int) -> None:
 @loader("CKPT402", "pytorch/pytorch#158080", sibling=keeps_everything, features=("views",))
 def keeps_views_of_one_storage(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Entries that overlap in the file are assigned, and overlap in the module."""
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(read_state(path, device), assign=True)
     return module
 
@@ -235,6 +236,6 @@ def tries_what_it_keeps(build: Build, path: Path, device: torch.device) -> nn.Mo
 @loader("CKPT404", "tracel-ai/burn#5383", sibling=keeps_everything, features=("expanded",))
 def keeps_entries_expanded(build: Build, path: Path, device: torch.device) -> nn.Module:
     """An expanded entry is assigned as it is: its elements are one and the same in memory."""
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(read_state(path, device), assign=True)
     return module

@@ -33,7 +33,7 @@ class Fault:
     module or checkpoint has a loader that is right. ``promises`` are those under which
     it is a fault at all; ``advice`` says that the rule only advises. ``beyond`` are the features
     that the sibling gets wrong, too. ``limits`` bound what a load may take, where it takes too
-    much.
+    much. ``elsewhere`` says that it takes a device other than the CPU.
 
     ``mutate`` breaks any other of what it ``breaks`` (``"loader"``, ``"resumer"``) in the same way.
     """
@@ -54,6 +54,7 @@ class Fault:
     limits: Mapping[str, float] = field(default_factory=dict)
     breaks: tuple[str, ...] = ()
     mutate: Mutate | None = None
+    elsewhere: bool = False
 
 
 # What the fast recipes, which assign, get wrong with any module.

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.loader import Build
+from pytest_ckptload.recipes.eager import built
 
 __all__ = [
     "ANEW",
@@ -71,7 +72,7 @@ def kept_state(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
 def assigned(build: Build, path: Path, device: torch.device, change: Change) -> nn.Module:
     """Build as ever, then give each name what ``change`` makes of its entry, ties kept."""
     state = read_state(path, device)
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(state)  # refuses what does not fit, and copies
     done: set[int] = set()
     with torch.no_grad():
@@ -89,7 +90,7 @@ def keeps_everything(build: Build, path: Path, device: torch.device) -> nn.Modul
 
 def loads_without_strict(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Map, and copy what there is: right for whoever does not promise to be strict."""
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(read_state(path, device), strict=False)
     return module
 

@@ -16,6 +16,7 @@ from pytest_ckptload.faults.fault import around, loader
 from pytest_ckptload.faults.parts import read_state
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager, mmap
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -93,7 +94,7 @@ def maps_every_file(build: Build, path: Path, device: torch.device) -> nn.Module
 @loader("CKPT803", "open-mmlab/mmcv#1294", features=("old-version",))
 def drops_metadata(build: Build, path: Path, device: torch.device) -> nn.Module:
     """The state dict is copied to a plain dict, and the versions in it are lost."""
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(dict(read_state(path, device)))
     return module
 

@@ -11,6 +11,7 @@ SOURCES = {
     "axolotl-ai-cloud/axolotl#3977": "Parameter hooks lost when a meta Parameter is materialised",
     "bghira/SimpleTuner#2714": "In-place metadata rewrite corrupts checkpoints",
     "Comfy-Org/ComfyUI#3923": "channels_last tensors cannot be saved or lose layout",
+    "espnet/espnet#5615": "map_location to GPU holds two copies",
     "facebookresearch/dinov2#477": "Constructor that reads tensor values fails under meta",
     "facebookresearch/fairscale#50": "Adam state rounded through fp16 on load",
     "facebookresearch/fairscale#380": "Param groups built from an unordered dict",
@@ -36,6 +37,7 @@ SOURCES = {
     "huggingface/diffusers#12009": "low_cpu_mem_usage leaves missing parameters on meta",
     "huggingface/diffusers#12719": "Quantisation state created on meta",
     "huggingface/huggingface_hub#4901": "save_torch_state_dict KeyError on newer dtypes",
+    "huggingface/peft#2113": "low_cpu_mem_usage leaves adapters on CPU",
     "huggingface/peft#3676": "Scalar entries crash the size-mismatch filter",
     "huggingface/transformers#18471": "Integer and bool buffers cast to half",
     "huggingface/transformers#24576": "Recomputed buffer differs from the saved one",
@@ -70,6 +72,9 @@ SOURCES = {
     "huggingface/transformers#46849": "Disk-offloaded int64 table rounded to bf16",
     "huggingface/transformers#48892": (
         "from_pretrained materialises non-persistent buffers with empty memory"
+    ),
+    "Lightning-AI/pytorch-lightning#17308": (
+        "load_from_checkpoint returned the model on the wrong device"
     ),
     "Lightning-AI/pytorch-lightning#20119": "Lazy placeholder reaches quantised module",
     "m2lines/Samudra#313": "EMA state overwritten on resume",
@@ -107,8 +112,10 @@ SOURCES = {
     "pytorch/ao#1122": "Float8/affine-quantised subclasses rejected",
     "pytorch/ao#3314": "8-bit optimizer state cast on load breaks the step",
     "pytorch/pytorch#1489": "State is matched by position even with named parameters",
+    "pytorch/pytorch#25892": "map_location to GPU holds two copies",
     "pytorch/pytorch#42155": "from_file(shared=True) past free space dies on write",
     "pytorch/pytorch#81690": "torch.save lost conj/neg bits",
+    "pytorch/pytorch#82412": "map_location to meta is not supported",
     "pytorch/pytorch#84053": "AveragedModel buffers not synced",
     "pytorch/pytorch#91111": "RNN kept old _flat_weights when parameters were replaced",
     "pytorch/pytorch#101688": "Files without a byteorder record misread on big-endian",
@@ -150,6 +157,7 @@ SOURCES = {
     "safetensors/safetensors#308": "channels_last tensors cannot be saved or lose layout",
     "safetensors/safetensors#369": "Repeated load_file does not return memory",
     "safetensors/safetensors#448": "bf16 not byte-swapped",
+    "safetensors/safetensors#503": "load_file(device=cpu) follows the ambient device",
     "safetensors/safetensors#520": "Key dropped for sharing stays uninitialised or on meta",
     "safetensors/safetensors#762": "save_file over its own source writes zeros",
     "safetensors/safetensors#831": "Lazy conj/neg views saved with physical bytes",

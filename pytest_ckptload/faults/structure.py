@@ -23,6 +23,7 @@ from pytest_ckptload.faults.parts import (
     same_type,
 )
 from pytest_ckptload.loader import Build
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -58,7 +59,7 @@ def returns_the_wrapper(load: Any, build: Build, path: Path, device: torch.devic
 def registers_what_the_file_holds(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Entries that the module has no name for are registered in it."""
     state = read_state(path, device)
-    module = build().to(device)
+    module = built(build, device)
     for name in module.load_state_dict(state, strict=False).unexpected_keys:
         module.register_parameter(name.replace(".", "_"), nn.Parameter(state[name]))
     return module

@@ -25,6 +25,7 @@ from pytest_ckptload.faults.parts import (
 )
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -100,7 +101,7 @@ _COPYING = {"semantics": "copy"}
 )
 def takes_the_dtype_of_the_file(build: Build, path: Path, device: torch.device) -> nn.Module:
     """The model was built in the dtype that was asked for, and has the file's after the load."""
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(read_state(path, device), assign=True)
     return module
 

@@ -20,6 +20,7 @@ from pytest_ckptload.faults.parts import (
     read_state,
 )
 from pytest_ckptload.loader import Build
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -116,7 +117,7 @@ def takes_the_second_for_tied(build: Build, path: Path, device: torch.device) ->
         if tensor.shape not in shapes:
             shapes.add(tensor.shape)
             state[name] = tensor
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(state, strict=False)
     return module
 
@@ -124,7 +125,7 @@ def takes_the_second_for_tied(build: Build, path: Path, device: torch.device) ->
 @loader("CKPT104", "huggingface/transformers#33679", features=("load-hooks",))
 def sets_tensors_by_name(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Entries are copied name by name, so that hooks of the module which rename them never run."""
-    module = build().to(device)
+    module = built(build, device)
     tensors = module.state_dict(keep_vars=True)
     with torch.no_grad():
         for name, tensor in read_state(path, device).items():

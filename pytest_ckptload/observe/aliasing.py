@@ -76,13 +76,13 @@ def overlaps(tensors: Mapping[str, torch.Tensor]) -> dict[frozenset[str], Overla
     Tensors without an address (meta, sparse, wrappers without storage) and without elements share
     nothing.
     """
-    by_device: dict[torch.device, list[_Extent]] = {}
+    by_memory: dict[object, list[_Extent]] = {}
     for name, tensor in tensors.items():
         extent = _extent(name, tensor)
         if extent is not None:
-            by_device.setdefault(tensor.device, []).append(extent)
+            by_memory.setdefault(_memory(tensor), []).append(extent)
     found: dict[frozenset[str], Overlap] = {}
-    for extents in by_device.values():
+    for extents in by_memory.values():
         extents.sort(key=lambda extent: extent.start)
         open_extents: list[_Extent] = []
         for extent in extents:
@@ -101,9 +101,22 @@ def address_of(tensor: torch.Tensor) -> int | None:
         return None
     try:
         start = tensor.data_ptr()
-    except RuntimeError:  # a wrapper without storage of its own
+        if start or not tensor.numel():
+            return start
+        # Elsewhere than on the CPU there may be no addresses, and still places in a storage.
+        placed = tensor.device.type != "cpu" and tensor.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):  # a wrapper without storage of its own
         return None
-    return start if start or not tensor.numel() else None
+    return int(tensor.storage_offset()) * tensor.element_size() if placed else None
+
+
+def _memory(tensor: torch.Tensor) -> object:
+    """What the addresses of a tensor are addresses in: its device, or where that has none, its
+    storage.
+    """
+    if tensor.data_ptr():
+        return tensor.device
+    return tensor.device, tensor.untyped_storage()._cdata
 
 
 def _extent(name: str, tensor: torch.Tensor) -> _Extent | None:
@@ -130,8 +143,8 @@ def _share_elements(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Whether two tensors whose extents meet share an element."""
     if is_dense(left) and is_dense(right):
         return True
-    starts, length = _runs(left, left.data_ptr())
-    other_starts, other_length = _runs(right, right.data_ptr())
+    starts, length = _runs(left, address_of(left) or 0)
+    other_starts, other_length = _runs(right, address_of(right) or 0)
     below = torch.searchsorted(other_starts, starts - other_length, right=True)
     above = torch.searchsorted(other_starts, starts + length, right=False)
     return bool((above > below).any())

@@ -27,6 +27,9 @@ __all__ = [
     "same_tensor",
 ]
 
+# Bytes that are brought over from another device at a time.
+_PIECE = 1 << 26
+
 _memcmp: Callable[[int, int, int], int] = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
 )(("memcmp", ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)))
@@ -84,7 +87,7 @@ def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
     if left.stride() == right.stride() and is_dense(left):
         left, right = _in_memory_order(left), _in_memory_order(right)
     else:
-        left, right = left.contiguous().view(-1), right.contiguous().view(-1)
+        left, right = (_in_memory_order(tensor.contiguous()) for tensor in (left, right))
     return _equal(left, right)
 
 
@@ -110,11 +113,22 @@ def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
     integers as wide as the alignment allows has little more than half its speed.
     """
     if left.device.type != "cpu":
-        return torch.equal(left.view(torch.uint8), right.view(torch.uint8))
+        return _equal_elsewhere(left.view(torch.uint8), right.view(torch.uint8))
     addresses = left.data_ptr(), right.data_ptr()
     if not all(addresses):  # wrappers without memory of their own
         return torch.equal(left, right)
     return _memcmp(*addresses, left.numel() * left.element_size()) == 0
+
+
+def _equal_elsewhere(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Compare two flat tensors of bytes where they are, or where their device cannot, on the CPU, a
+    piece at a time.
+    """
+    try:
+        return torch.equal(left, right)
+    except NotImplementedError:
+        pieces = (slice(start, start + _PIECE) for start in range(0, left.numel(), _PIECE))
+        return all(torch.equal(left[piece].cpu(), right[piece].cpu()) for piece in pieces)
 
 
 def _nan(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,10 @@ from torch import nn
 
 from pytest_ckptload.loader import Build, MakeOptimizer
 
-__all__ = ["eager", "eager_resume", "state_dict_in"]
+__all__ = ["built", "eager", "eager_resume", "state_dict_in"]
+
+
+_CPU = torch.device("cpu")
 
 
 def eager(
@@ -28,9 +31,23 @@ def eager(
 ) -> nn.Module:
     """``torch.load``, build, ``load_state_dict`` by copy."""
     payload = torch.load(path, map_location=device, weights_only=True, mmap=False)
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(state_dict_in(payload), strict=strict, assign=False)
     return module if dtype is None else module.to(dtype)
+
+
+def built(build: Build, device: torch.device) -> nn.Module:
+    """A fresh module on its device, whatever the default is. It is made there: ``Module.to`` alone
+    unties buffers on the way, and on some devices parameters. One that has put itself on other
+    devices stays as it is.
+    """
+    if device == torch.get_default_device():
+        return build()
+    with device:
+        module = build()
+    tensors = (*module.parameters(), *module.buffers())
+    placed = any(tensor.device not in (device, _CPU) for tensor in tensors)
+    return module if placed else module.to(device)
 
 
 def eager_resume(
@@ -38,7 +55,7 @@ def eager_resume(
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The same for training: module first, then its optimizer, then the optimizer's state."""
     payload = torch.load(path, map_location=device, weights_only=True, mmap=False)
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(payload["model"], strict=True, assign=False)
     optimizer = make_optimizer(module)
     optimizer.load_state_dict(payload["optimizer"])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.loader import Build, MakeOptimizer
-from pytest_ckptload.recipes.eager import state_dict_in
+from pytest_ckptload.recipes.eager import built, state_dict_in
 
 __all__ = ["meta_assign", "mmap", "mmap_meta_assign", "mmap_meta_assign_resume"]
 
@@ -19,7 +19,7 @@ __all__ = ["meta_assign", "mmap", "mmap_meta_assign", "mmap_meta_assign_resume"]
 def mmap(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Map the file, build the module on its device, copy."""
     payload = torch.load(path, map_location=device, weights_only=True, mmap=True)
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(state_dict_in(payload), strict=True, assign=False)
     return module
 

@@ -36,6 +36,8 @@ WITHOUT = {
     "CKPT706": "put another file beside the checkpoint, and look at it after the load",
     "CKPT707": "load twice, and compare both modules with that of the eager load",
     "CKPT809": "look for files called ckptload-climbed-out above the folder that was unpacked to",
+    "CKPT602": "ask `torch.accelerator.memory` before and after both loads",
+    "CKPT905": "load under `with torch.device(…)` for meta, the CPU and the device, and compare",
     "CKPT702": "move the file away, put another in its place, and read the tensors again",
     "CKPT703": "write over the file or truncate it, and read the tensors again",
     "CKPT901": "call the layer that it names in both modules with the same input",

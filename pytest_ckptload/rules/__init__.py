@@ -9,6 +9,7 @@ from __future__ import annotations
 from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     aliasing,
     behaviour,
+    devices,
     file,
     optimizer_state,
     optimizers,
@@ -21,8 +22,10 @@ from pytest_ckptload.rules.comparison import Comparison
 from pytest_ckptload.rules.ending import Ending
 from pytest_ckptload.rules.facts import (
     Aftermath,
+    Ambient,
     Attempt,
     Behaviour,
+    DeviceMemory,
     FileFacts,
     Lifetime,
     SecondLoad,
@@ -33,10 +36,12 @@ from pytest_ckptload.rules.rule import RULES, Broken, Rule, judge, rule
 __all__ = [
     "RULES",
     "Aftermath",
+    "Ambient",
     "Attempt",
     "Behaviour",
     "Broken",
     "Comparison",
+    "DeviceMemory",
     "Ending",
     "FileFacts",
     "Lifetime",

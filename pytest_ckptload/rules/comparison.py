@@ -128,6 +128,12 @@ class Comparison:
         wanted = set(self.reference.eager.groups[name])
         return wanted <= set(self.actual.groups[name])
 
+    def moved(self, name: str) -> bool:
+        """Whether ``Module.to`` may have moved the tensor to where it is: it gives each buffer, and
+        each view, a tensor of its own, and brings the values that the CPU computed.
+        """
+        return self.reference.eager.places[name].tensor.device.type not in ("cpu", "meta")
+
     def differ_in_file(self, group: tuple[str, ...]) -> bool:
         """Whether the names of a tied group hold different values in the file."""
         values = self.reference.values
@@ -173,20 +179,22 @@ class Comparison:
         values, group = self.reference.values, self.reference.eager.groups[name]
         if name in self.unjudged:
             return []
+        either_way = self.reference.dtype is not None or self.moved(name)
+        built = self.built(name) if either_way and name not in values else None
         if name in self.sources:
             origins = [values[self.sources[name]]]
-            if len(group) > 1 and self.tied(name):
+            if len(group) > 1 and (self.tied(name) or self.moved(name)):
                 origins += [values[n] for n in group if n in values and n != self.sources[name]]
             if self._untied_by_a_cast(name):
                 origins.append(eager.tensor)
+            if built is not None and self.moved(name):
+                origins.append(built)
             # What overlaps another and has contents of its own in the file ends as copying has it,
             # or with its own.
             return [*origins, eager.tensor] if name in self.woven else origins
-        built = self.built(name)
-        if self.reference.dtype is not None and built is not None:
-            # The eager module was cast as a whole; a loader may leave what the file lacks.
-            return [eager.tensor, built]
-        return [eager.tensor]
+        # The eager module was cast, or made on its device, as a whole; a loader may leave what the
+        # file lacks.
+        return [eager.tensor] if built is None else [eager.tensor, built]
 
     def _untied_by_a_cast(self, name: str) -> bool:
         """Whether construction ties the name to others, and the eager module, cast as a whole, does

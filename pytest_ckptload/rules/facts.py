@@ -16,8 +16,10 @@ from pytest_ckptload.observe import Observation
 
 __all__ = [
     "Aftermath",
+    "Ambient",
     "Attempt",
     "Behaviour",
+    "DeviceMemory",
     "FileFacts",
     "Lifetime",
     "SecondLoad",
@@ -102,6 +104,29 @@ class SecondLoad:
     wrong: tuple[Finding, ...] = ()
     stale: tuple[str, ...] = ()
     error: str | None = None
+
+
+@dataclass
+class Ambient:
+    """What a load under other default devices gave otherwise than under none: by the default, in
+    words.
+    """
+
+    unlike: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class DeviceMemory:
+    """Bytes that a load had allocated on its device: the most at one time, and those that are there
+    when it has returned; the same of the eager load, and how much more is let pass.
+    """
+
+    device: str
+    peak: int
+    held: int
+    eager_peak: int
+    eager_held: int
+    slack: int
 
 
 @dataclass

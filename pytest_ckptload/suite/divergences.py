@@ -17,6 +17,7 @@ _ASSIGN = ("meta_assign", "mmap_meta_assign", "mmap_stream")
 _SWAP = ("mmap_meta_swap", "mmap_meta_swap_resume")
 _RESUME = ("mmap_meta_assign_resume", "mmap_meta_swap_resume")
 _MAPPED = ("mmap", "mmap_meta_assign", "mmap_meta_swap", "mmap_stream")
+_PLACES = {"cpu": "the CPU", "other": "other devices than the CPU"}
 _META = (*_ASSIGN, "mmap_meta_swap", *_RESUME)
 
 
@@ -25,7 +26,8 @@ class Divergence:
     """One rule that recipes of torch's break on cases with one feature, or with certain classes.
 
     ``beside`` is a second feature, where it takes both. ``since`` and ``until`` bound the torch
-    releases, the latter not included.
+    releases, the latter not included. ``on`` says where: on the ``"cpu"``, on every ``"other"``
+    device, or on ``"all"``.
     """
 
     code: str
@@ -37,6 +39,7 @@ class Divergence:
     beside: str | None = None
     since: str = "2.1"
     until: str | None = None
+    on: str = "all"
 
     def covers(self, finding: Finding, case: Case) -> bool:
         """Whether this is what the line speaks of."""
@@ -44,8 +47,13 @@ class Divergence:
             return False
         return self.feature in case.features or bool(self.classes & case.classes())
 
+    def shows_on(self, device: str) -> bool:
+        """Whether this is so on a device."""
+        return self.on in ("all", "cpu" if device == "cpu" else "other")
+
     def __str__(self) -> str:
-        return f"{self.code}: {self.reason} ({self.issue})"
+        where = "" if self.on == "all" else f", on {_PLACES[self.on]}"
+        return f"{self.code}: {self.reason}{where} ({self.issue})"
 
 
 DIVERGENCES = (
@@ -64,6 +72,8 @@ DIVERGENCES = (
         ("meta_assign", "mmap_meta_assign", "mmap_meta_assign_resume"),
         "pytorch/pytorch#188346",
         "assign gives each tied name its own",
+        # Elsewhere it is let pass, as `Module.to` does the same to buffers.
+        on="cpu",
     ),
     Divergence(
         "CKPT303",
@@ -202,9 +212,26 @@ DIVERGENCES = (
     Divergence(
         "CKPT402",
         "views",
-        (*_ASSIGN, "mmap_meta_swap"),
+        ("meta_assign", "mmap_meta_assign", "mmap_meta_swap"),
         "pytorch/pytorch#158080",
         "overlapping views in the file share memory in the module",
+    ),
+    Divergence(
+        "CKPT402",
+        "views",
+        ("mmap_stream",),
+        "pytorch/pytorch#158080",
+        "overlapping views in the file share memory in the module",
+        # Elsewhere each is moved by itself.
+        on="cpu",
+    ),
+    Divergence(
+        "CKPT205",
+        "old-version",
+        _META,
+        "pytorch/pytorch#115285",
+        "a counter that an old file lacks is made on the CPU",
+        on="other",
     ),
     Divergence(
         "CKPT404",
@@ -242,6 +269,14 @@ DIVERGENCES = (
         "mapping takes the bytes of a compressed record for those of its tensor",
     ),
     Divergence(
+        "CKPT308",
+        "deflated",
+        _MAPPED,
+        "pytorch/pytorch#102549",
+        "mapping takes the bytes of a compressed record for those of extra state",
+        beside="extra-state",
+    ),
+    Divergence(
         "CKPT801",
         "deflated",
         _MAPPED,
@@ -255,6 +290,14 @@ DIVERGENCES = (
         _MAPPED,
         "pytorch/pytorch#102549",
         "mapping takes a record's place from the archive and its size from the pickle",
+    ),
+    Divergence(
+        "CKPT805",
+        "damaged",
+        ("eager", "meta_assign"),
+        "pytorch/pytorch#184652",
+        "memory that a record is too short for grows to what the tensor takes",
+        on="other",
     ),
     Divergence(
         "CKPT803",

@@ -97,7 +97,7 @@ class SuiteTest:
         Raises ``CheckpointMismatch`` for anything else that is found.
         """
         __tracebackhide__ = True
-        known = self.subject.known
+        known = [line for line in self.subject.known if line.shows_on(self.device)]
         met: set[Divergence] = set()
 
         def allow(finding: Finding, case: Case) -> str | None:

@@ -124,7 +124,10 @@ def seed(number: int) -> None:
 def seeded(number: int) -> Iterator[None]:
     """Torch's random generators seeded inside, and as before afterwards."""
     if torch.accelerator.is_available():
-        with torch.random.fork_rng():
+        kind = torch.accelerator.current_accelerator()
+        assert kind is not None
+        every = range(torch.accelerator.device_count())
+        with torch.random.fork_rng(every, device_type=kind.type):
             seed(number)
             yield
         return
