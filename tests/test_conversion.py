@@ -908,7 +908,7 @@ def test_last_failed_runs_what_failed(run):
 
 def test_with_xdist(run):
     pytest.importorskip("xdist")
-    seen = run(PLACES, "-n2", subprocess=True, passed=13).seen
+    seen = run(PLACES, "-n2", passed=13).seen
     assert len(seen) == 42
 
 

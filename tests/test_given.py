@@ -68,7 +68,7 @@ def test_a_loader_that_alters_the_file_and_covers_its_tracks(file):
 
 
 def test_it_is_told_in_the_summary(file, pytester):
-    result = pytester.runpytest_subprocess(
+    result = pytester.runpytest_inprocess(
         "-p", "no:benchmark", f"--ckptload-checkpoint={file}", "--ckptload-loader=eager"
     )
     result.assert_outcomes(passed=1)
@@ -76,7 +76,7 @@ def test_it_is_told_in_the_summary(file, pytester):
         ["*= ckptload: note =*", "the checksums of the 8 records in weights.pt (*) are right"]
     )
     file.write_bytes(flipped(file))
-    result = pytester.runpytest_subprocess(
+    result = pytester.runpytest_inprocess(
         "-p", "no:benchmark", f"--ckptload-checkpoint={file}", "--ckptload-loader=eager"
     )
     result.assert_outcomes(failed=1)

@@ -44,6 +44,16 @@ def run(pytester):
     return run
 
 
+@pytest.fixture
+def run_here(pytester):
+    """For what a session makes of its workers, and not of the process that it is alone in."""
+
+    def run(*arguments):
+        return pytester.runpytest_inprocess("-p", "no:benchmark", *arguments)
+
+    return run
+
+
 @pytest.fixture(params=["worker", "off"])
 def isolation(request):
     return f"--ckptload-isolation={request.param}"
@@ -53,7 +63,7 @@ def isolation(request):
 
 
 @pytest.mark.parametrize("capture", ["fd", "sys", pytest.param("tee-sys", marks=pytest.mark.slow)])
-def test_what_a_load_says_is_captured(pytester, run, isolation, capture):
+def test_what_a_load_says_is_captured(pytester, run_here, isolation, capture):
     pytester.makepyfile(
         TALKS
         + """
@@ -62,7 +72,7 @@ def test_what_a_load_says_is_captured(pytester, run, isolation, capture):
         assert 0
 """
     )
-    result = run(isolation, f"--capture={capture}")
+    result = run_here(isolation, f"--capture={capture}", "-Wdefault")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
@@ -77,7 +87,7 @@ def test_what_a_load_says_is_captured(pytester, run, isolation, capture):
     )
 
 
-def test_fixtures_see_what_a_load_says(pytester, run, isolation):
+def test_fixtures_see_what_a_load_says(pytester, run_here, isolation):
     pytester.makepyfile(
         TALKS
         + """
@@ -100,7 +110,7 @@ def test_fixtures_see_what_a_load_says(pytester, run, isolation):
             check(ckptload)
 """
     )
-    run(isolation).assert_outcomes(passed=3)
+    run_here(isolation).assert_outcomes(passed=3)
 
 
 def test_nothing_is_captured_where_nobody_wants_it(pytester, run, isolation):
@@ -111,7 +121,7 @@ def test_nothing_is_captured_where_nobody_wants_it(pytester, run, isolation):
     result.stderr.fnmatch_lines(["*complained by the load"])
 
 
-def test_what_was_said_before_a_death_is_there(pytester, run):
+def test_what_was_said_before_a_death_is_there(pytester, run_here):
     pytester.makepyfile(
         """
         import os
@@ -127,7 +137,7 @@ def test_what_was_said_before_a_death_is_there(pytester, run):
         """
     )
     for capture in ("fd", "sys"):
-        result = run(f"--capture={capture}")
+        result = run_here(f"--capture={capture}")
         result.assert_outcomes(failed=2)
         result.stdout.fnmatch_lines(["*CKPT801 process-died*", "last words"])
         result.stdout.no_fnmatch_line("*Fatal Python error*")
@@ -268,8 +278,8 @@ def test_the_options_are_those_of_the_worker():
         (("--pdb", "--ckptload-isolation=worker"), "isolation worker"),
     ],
 )
-def test_the_header_says_where_loads_run(run, arguments, said):
-    result = run("--ckptload", "ckptload::eager::scalar", *arguments)
+def test_the_header_says_where_loads_run(run_here, arguments, said):
+    result = run_here("--ckptload", "ckptload::eager::scalar", *arguments)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"ckptload: torch *, 1 device (cpu), {said}"])
 
@@ -294,20 +304,20 @@ def test_a_debugger_is_in_the_process_of_the_load(pytester, run):
     result.stdout.fnmatch_lines(["*ValueError: in the load*"])
 
 
-def test_the_ini_keys_are_heard(pytester, run):
+def test_the_ini_keys_are_heard(pytester, run_here):
     pytester.makeini(
         "[pytest]\nckptload_isolation = off\nckptload_timeout = 5\nckptload_memory = 1GB"
     )
-    run("--ckptload", "ckptload::eager::scalar").stdout.fnmatch_lines(["*isolation off"])
+    run_here("--ckptload", "ckptload::eager::scalar").stdout.fnmatch_lines(["*isolation off"])
 
 
-def test_a_limit_beyond_the_machine_is_no_limit(run):
-    run("--ckptload", "ckptload::eager::scalar", "--ckptload-memory=900TB").assert_outcomes(
+def test_a_limit_beyond_the_machine_is_no_limit(run_here):
+    run_here("--ckptload", "ckptload::eager::scalar", "--ckptload-memory=900TB").assert_outcomes(
         passed=1
     )
 
 
-def test_a_check_in_a_given_test_has_workers_too(pytester, run):
+def test_a_check_in_a_given_test_has_workers_too(pytester, run_here):
     pytester.makepyfile(
         """
         import os
@@ -327,7 +337,7 @@ def test_a_check_in_a_given_test_has_workers_too(pytester, run):
             ckptload.check(load, features=["scalar"], max_examples=0)
         """
     )
-    run().assert_outcomes(passed=1)
+    run_here().assert_outcomes(passed=1)
 
 
 # --- twenty at once

@@ -125,7 +125,7 @@ def test_the_session_tells_it_safely(pytester, option):
             ckptload.check(losing, build=Holder, features=[], max_examples=0)
         """
     )
-    result = pytester.runpytest_subprocess(option, "-p", "no:benchmark")
+    result = pytester.runpytest_inprocess(option, "-p", "no:benchmark")
     result.assert_outcomes(failed=1)
     assert not UNSAFE.search(result.stdout.str().replace("\x1b[0m", ""))
     if "xml" in option:

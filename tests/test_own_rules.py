@@ -206,7 +206,7 @@ def run(pytester):
     return run
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n2",), ("--ckptload-isolation=off",)])
+@pytest.mark.parametrize("arguments", [(), ("-n1",), ("--ckptload-isolation=off",)])
 def test_a_project_adds_a_rule(run, pytester, arguments):
     pytester.makepyfile(TESTS)
     result = run(*arguments)

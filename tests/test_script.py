@@ -745,14 +745,20 @@ def test_what_is_too_large_to_be_text_is_asked_for() -> None:
                 run_here(text)
 
 
-@pytest.mark.parametrize("kind", SPECIAL)
-def test_what_is_no_file_stands_in_the_path(kind: str, tmp_path: Path) -> None:
-    case = Case(LINEAR, CheckpointSpec(damage=Damage(kind)))
+def test_what_is_no_file_stands_in_the_path(tmp_path: Path) -> None:
     finding = Finding("CKPT805", "damage-accepted", "the load", "evidence", "", "")
-    names = {loader.__name__: script(case, [finding], loader) for loader in (eager, _shrugs)}
-    ends = run(names, tmp_path)
-    assert ends["_shrugs"].startswith("AssertionError"), names["_shrugs"]
-    assert ends["eager"].partition(":")[0] in ("IsADirectoryError", "OSError", "UnpicklingError")
+    refusals = ("IsADirectoryError", "OSError", "UnpicklingError")
+    texts = {
+        f"{kind} {loader.__name__}": script(
+            Case(LINEAR, CheckpointSpec(damage=Damage(kind))), [finding], loader
+        )
+        for kind in SPECIAL
+        for loader in (eager, _shrugs)
+    }
+    ends = run(texts, tmp_path)
+    for kind in SPECIAL:
+        assert ends[f"{kind} _shrugs"].startswith("AssertionError"), texts[f"{kind} _shrugs"]
+        assert ends[f"{kind} eager"].partition(":")[0] in refusals, kind
 
 
 def _shrugs(build: Any, path: Path, device: torch.device) -> nn.Module:
