@@ -14,6 +14,7 @@ from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign
 from pytest_ckptload.reference import Demands
 from pytest_ckptload.subject import Subject
+from pytest_ckptload.trials.lifetime import after_deleting
 
 CPU = torch.device("cpu")
 
@@ -334,3 +335,23 @@ def test_a_cast_unties_buffers_of_which_the_last_in_the_file_counts():
     checkpoint = CheckpointSpec(ties="differ")
     assert codes(TiedBuffers, casts, checkpoint, dtype=torch.bfloat16) == []
     assert codes(TiedBuffers, eager, checkpoint, dtype=torch.bfloat16) != []
+
+
+def test_a_part_of_a_fused_weight_keeps_its_strides_whatever_the_file_has():
+    class Interleaved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fused = nn.Parameter(torch.zeros(6))
+            self.odd = nn.Parameter(self.fused.detach()[1::2])
+
+    checkpoint = CheckpointSpec({"odd": TensorSpec(form="expanded")})
+    assert codes(Interleaved, eager, checkpoint) == []
+
+
+def test_bytes_that_are_no_bool_are_the_same_bytes_without_their_file(tmp_path):
+    module = nn.Module()
+    flags = torch.tensor([0, 7, 255], dtype=torch.uint8).view(torch.bool)
+    module.register_buffer("flags", flags)
+    path = tmp_path / "checkpoint.pt"
+    torch.save(module.state_dict(), path)
+    assert after_deleting(module, path, tmp_path / "held.pt").changed == ()

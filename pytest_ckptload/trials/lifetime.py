@@ -76,10 +76,17 @@ def _files(path: Path) -> list[Path]:
 
 def _values(module: nn.Module) -> Values:
     return {
-        name: plain(place.tensor).clone()
+        name: _copied(plain(place.tensor))
         for name, place in observe(module).places.items()
         if not place.tensor.is_meta
     }
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy byte by byte: one of bools has 1 for every byte that is not 0."""
+    if tensor.dtype != torch.bool:
+        return tensor.clone()
+    return tensor.view(torch.uint8).clone().view(torch.bool)
 
 
 def _unlike(module: nn.Module, before: Values) -> tuple[tuple[str, ...], str | None]:

@@ -196,13 +196,13 @@ def test_a_file_from_another_device(tag, tmp_path):
 def test_memory_that_runs_out_is_told():
     def load(build, path, device):
         annex.backend.limit(8)
-        return eager(build, path, device)
-
-    with pytest.raises(CheckpointMismatch, match=r"CKPT803[\s\S]*annex: out of memory"):
         try:
-            check(load, max_examples=0)
+            return eager(build, path, device)
         finally:
             annex.backend.limit(0)
+
+    with pytest.raises(CheckpointMismatch, match=r"CKPT803[\s\S]*annex: out of memory"):
+        check(load, max_examples=0)
 
 
 def test_no_addresses_are_no_hindrance(monkeypatch):
