@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -32,14 +33,26 @@ def _accelerators() -> list[torch.device]:
         return []
     kind = torch.accelerator.current_accelerator()
     assert kind is not None
-    return [torch.device(kind.type, index) for index in range(torch.accelerator.device_count())]
+    count = _counted(f"{kind.type} devices", torch.accelerator.device_count)
+    return [torch.device(kind.type, index) for index in range(count)]
 
 
 def _xla() -> list[torch.device]:
     if importlib.util.find_spec("torch_xla") is None:
         return []
-    count = importlib.import_module("torch_xla").device_count()
+    count = _counted("XLA devices", lambda: importlib.import_module("torch_xla").device_count())
     return [torch.device("xla", index) for index in range(count)]
+
+
+def _counted(what: str, count: Callable[[], int]) -> int:
+    """How many there are; none, with a warning, where the back end fails: the CPU is there yet."""
+    try:
+        return count()
+    except Exception as error:
+        warnings.warn(
+            f"{what} are left out: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2
+        )
+        return 0
 
 
 def join(device: str | torch.device) -> None:

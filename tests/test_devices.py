@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from pytest_ckptload import devices
 
 TESTS = Path(__file__).parent
 
@@ -56,3 +59,40 @@ def test_the_whole_suite_on_the_second_index_of_a_second_device(annex):
     passed, xfailed = re.search(r"(\d+) passed, (\d+) xfailed", result.stdout).groups()
     assert int(passed) > 300
     assert int(xfailed) > 60
+
+
+def test_devices_of_a_project_join_through_the_hook(annex, tmp_path):
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_ckptload_devices(config):\n    return ['annex:0', 'cpu']\n"
+    )
+    result = annex(str(tmp_path), "--ckptload", "--collect-only", "--ckptload-features=tied")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("mmap::tied[") == 3  # nothing twice
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        ("'cpu'", "pytest_ckptload_devices: expected a list of devices, not 'cpu'"),
+        ("[1]", "pytest_ckptload_devices: expected devices, not 1"),
+        ("['meta']", "device 'meta' cannot be used: there is nothing to compare on it"),
+        ("['nowhere:0']", "device 'nowhere:0' cannot be used: Expected one of"),
+        ("['mps']", "device 'mps' cannot be used: "),
+    ],
+)
+def test_what_is_no_device_is_told_in_one_sentence(pytester, returned, sentence):
+    pytester.makeconftest(f"def pytest_ckptload_devices(config):\n    return {returned}\n")
+    result = pytester.runpytest_inprocess("-p", "no:benchmark", "--ckptload", "--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *{sentence.replace('[', '[[]')}*"])
+
+
+def test_devices_of_xla_are_found_where_it_is_installed(tmp_path, monkeypatch):
+    (tmp_path / "torch_xla.py").write_text("def device_count():\n    return 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [str(d) for d in devices.available()] == ["cpu", "xla:0", "xla:1"]
+    monkeypatch.delitem(sys.modules, "torch_xla")
+    (tmp_path / "torch_xla.py").write_text("raise OSError('libtpu.so is missing')\n")
+    importlib.invalidate_caches()
+    with pytest.warns(RuntimeWarning, match="XLA devices are left out: OSError: libtpu.so is mis"):
+        assert [str(d) for d in devices.available()] == ["cpu"]
