@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from pytest_ckptload.observe import Observation, Place
     from pytest_ckptload.rules import (
         Aftermath,
+        Ambient,
         Attempt,
         Behaviour,
         Broken,
         Comparison,
+        DeviceMemory,
         Ending,
         FileFacts,
         Lifetime,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aftermath",
+    "Ambient",
     "Attempt",
     "Behaviour",
     "Broken",
@@ -40,6 +43,7 @@ __all__ = [
     "CheckpointMismatch",
     "Choose",
     "Comparison",
+    "DeviceMemory",
     "Ending",
     "Feature",
     "FileFacts",
@@ -64,7 +68,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Aftermath": "rules",
     "Attempt": "rules",
+    "Ambient": "rules",
     "Behaviour": "rules",
+    "DeviceMemory": "rules",
     "Broken": "rules",
     "Case": "case",
     "CheckpointMismatch": "finding",
