@@ -15,6 +15,7 @@ from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
     file,
     models,
     optimizers,
+    payloads,
     robustness,
     structure,
     tensors,

@@ -43,6 +43,8 @@ WITHOUT = {
     "CKPT904": "compare the setting that it names before and after the load",
     "CKPT501": "a loader has no optimizer: this is found on resumers",
     "CKPT505": "a loader restores no optimizer state: this is found on resumers",
+    "CKPT510": "a loader restores no optimizer state: this is found on resumers",
+    "CKPT511": "a loader restores no optimizer state: this is found on resumers",
 }
 """Codes without an assertion, each with the reason."""
 

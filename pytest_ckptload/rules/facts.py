@@ -6,7 +6,7 @@ Apart from the rules because those who find the facts are no rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -118,8 +118,10 @@ class Training:
 
     ``slots`` are the parameters the optimizer refers to, by group, ``eager_slots`` the names of
     those that the eager one refers to, ``None`` for one from outside the module. ``state`` and
-    ``eager_state`` are the optimizer's state by parameter name; ``steps`` the names whose bytes
-    differ after a step from those of the reference, with both tensors. ``exempt`` names differ
+    ``eager_state`` are the optimizer's state by parameter name, the latter as it is expected;
+    ``saved_state`` is that in the file. ``steps`` are the names whose bytes differ from those of
+    the reference ``after`` so many steps, with both tensors, ``others`` what else differs then: the
+    parameter whose state it is or ``""``, what it is, and how it differs. ``exempt`` names differ
     already for another reason.
     """
 
@@ -129,6 +131,9 @@ class Training:
     eager_slots: list[list[str | None]]
     state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     eager_state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    saved_state: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     steps: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    others: Sequence[tuple[str, str, str]] = ()
+    after: int = 1
     error: str | None = None
     exempt: frozenset[str] = frozenset()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
-from pytest_ckptload.observe.tensors import first_difference, same_bits
+from pytest_ckptload.observe.state import tensors_in, unlike
+from pytest_ckptload.observe.tensors import first_difference, same_but_nan
 from pytest_ckptload.rules.facts import Training
 from pytest_ckptload.rules.rule import Broken, rule
 
@@ -123,39 +124,108 @@ def state_not_restored(t: Training) -> Iterator[Broken]:
             yield Broken(name, f"no state, expected {', '.join(sorted(expected))}")
             continue
         for key, value in expected.items():
-            if (difference := _unlike(actual.get(key), value)) is not None:
+            if (difference := unlike(actual.get(key), value)) is not None:
                 yield Broken(f"{name} {key}", difference, (name,))
-
-
-def _unlike(actual: object, expected: object) -> str | None:
-    if isinstance(expected, list) and isinstance(actual, list) and len(actual) == len(expected):
-        unlike = (_unlike(left, right) for left, right in zip(actual, expected, strict=True))
-        return next((difference for difference in unlike if difference is not None), None)
-    if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
-        alike = type(actual) is type(expected) and actual == expected
-        return None if alike else f"{actual!r}, expected {expected!r}"
-    if actual.dtype != expected.dtype or actual.shape != expected.shape:
-        wanted = f"{expected.dtype} {tuple(expected.shape)}"
-        return f"{actual.dtype} {tuple(actual.shape)}, expected {wanted}"
-    return None if same_bits(actual, expected) else str(first_difference(actual, expected))
 
 
 @rule(
     "CKPT508",
     "step-differs",
     Training,
-    statement="A step moves the loaded module to the very bytes the eager module moves to.",
+    statement="Training goes on to the very bytes that the eager module goes on to.",
     explanation=(
-        "Both modules are given the same gradients and one step of the same optimizer. Names that "
-        "differed before the step are left out."
+        "Both modules are given the same gradients and the same steps of the same optimizer. "
+        "Compared after one, two and five are parameters and buffers; where these agree, the "
+        "optimizer's state, the learning rates, the losses, and the scheduler where the resumer "
+        "gives one. Names that differed before the steps are left out."
     ),
-    cause="Parameters share memory, cannot be written to, or the optimizer steps other tensors.",
+    cause=(
+        "Parameters share memory, cannot be written to, or the optimizer steps other tensors, with "
+        "other settings or from another state."
+    ),
     fix="See the other findings of this case first; then compare state and references.",
     references=("pytorch/pytorch#102212",),
 )
 def step_differs(t: Training) -> Iterator[Broken]:
+    after = "after the step" if t.after == 1 else f"after {t.after} steps"
     if t.error is not None:
-        yield Broken("the step", t.error)
+        yield Broken("the step", t.error if t.after == 1 else f"number {t.after} raised {t.error}")
     for name, (actual, expected) in t.steps.items():
         if name not in t.exempt:
-            yield Broken(name, f"after the step, {first_difference(actual, expected)}")
+            yield Broken(name, f"{after}, {first_difference(actual, expected)}")
+    for name, what, difference in () if t.steps else t.others:
+        names = (name,) if name else ()
+        yield Broken(f"{name} {what}".strip(), f"{after}, {difference}", names)
+
+
+@rule(
+    "CKPT510",
+    "state-cast",
+    Training,
+    statement="The optimizer's state has the dtypes that it has in the file.",
+    explanation=(
+        "Torch's `load_state_dict` casts floating state to the dtype of its parameter, so that "
+        "moments in float32 of a bfloat16 parameter lose bits, and counts with them. Training then "
+        "does not go on as it would have without the interruption."
+    ),
+    cause="`Optimizer.load_state_dict` cast the state to the dtype of the parameters.",
+    fix=(
+        "After `optimizer.load_state_dict(saved)`, put the file's tensors in the place of those "
+        "that were cast, from a hook of `register_load_state_dict_post_hook`."
+    ),
+    references=(
+        "pytorch/pytorch#43706",
+        "pytorch/torchtitan#4615",
+        "facebookresearch/fairscale#50",
+    ),
+    advice=True,
+)
+def state_cast(t: Training) -> Iterator[Broken]:
+    for name, key, actual, saved in _followed(t):
+        if _is_cast(actual, saved):
+            yield Broken(f"{name} {key}", f"{actual.dtype}, saved in {saved.dtype}", (name,))
+
+
+@rule(
+    "CKPT511",
+    "state-of-another",
+    Training,
+    statement="The state of a parameter is the one that was saved for its name.",
+    explanation=(
+        "Torch's `load_state_dict` gives out state in the order of the parameters, whatever their "
+        "names are. Where the order is not that of the run that saved it, parameters of one shape "
+        "have each other's moments, in silence."
+    ),
+    cause="The optimizer holds its parameters in another order than the one that was saved.",
+    fix=(
+        "Make optimizers of `named_parameters()`, and put the saved state in order by "
+        "`param_names` before loading it, in a hook of `register_load_state_dict_pre_hook`."
+    ),
+    references=("pytorch/pytorch#1489", "pytorch/pytorch#134107"),
+    advice=True,
+)
+def state_of_another(t: Training) -> Iterator[Broken]:
+    for name, key, actual, saved in _followed(t):
+        if not _is_cast(actual, saved):
+            yield Broken(f"{name} {key}", f"saved for this name: {unlike(actual, saved)}", (name,))
+
+
+def _followed(t: Training) -> Iterator[tuple[str, str, torch.Tensor, torch.Tensor]]:
+    """The tensors of state that are as the eager optimizer loads them, and not as the file has
+    them.
+    """
+    for name, expected in t.eager_state.items():
+        actual, saved = t.state.get(name, {}), t.saved_state.get(name, {})
+        for key in expected.keys() & actual.keys() & saved.keys():
+            if unlike(actual[key], expected[key]) is not None:
+                continue  # of which CKPT505 speaks
+            pairs = zip(tensors_in(actual[key]), tensors_in(saved[key]), strict=False)
+            unequal = ((one, other) for one, other in pairs if unlike(one, other) is not None)
+            yield from ((name, key, *pair) for pair in unequal)
+
+
+def _is_cast(actual: torch.Tensor, saved: torch.Tensor) -> bool:
+    """Whether a tensor is the saved one in another dtype."""
+    if actual.dtype == saved.dtype or actual.shape != saved.shape:
+        return False
+    return same_but_nan(actual, saved.to(actual.device, actual.dtype))

@@ -187,8 +187,11 @@ def with_implementation(spec: OptimizerSpec, name: str) -> OptimizerSpec | None:
     return replace(spec, kwargs={**spec.kwargs, name: True})
 
 
-def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> torch.optim.Optimizer:
-    """A fresh optimizer for the parameters of ``module`` that its class can step.
+def build_optimizer(
+    spec: OptimizerSpec, module: nn.Module, *, reverse: bool = False
+) -> torch.optim.Optimizer:
+    """A fresh optimizer for the parameters of ``module`` that its class can step; with ``reverse``
+    each group has them the other way round.
 
     Raises ``ValueError`` where the catalogue has no such class.
     """
@@ -202,7 +205,8 @@ def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> torch.optim.Optim
         and entry.takes(parameter)
         and (_real(parameter) or not spec.kwargs.get("fused"))
     ]
-    dealt = list(_dealt(spec.groups or (GroupSpec(),), given))
+    order = -1 if reverse else 1
+    dealt = [(kw, hand[::order]) for kw, hand in _dealt(spec.groups or (GroupSpec(),), given)]
     # A group without parameters has no names, and torch wants all groups with names or none.
     named = spec.named and all(members for _, members in dealt)
     groups = [
