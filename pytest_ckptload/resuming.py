@@ -32,12 +32,17 @@ from pytest_ckptload.trials.surroundings import Surroundings
 from pytest_ckptload.trials.training import names_of_slots
 from pytest_ckptload.zoo.optimizers import steppable
 
-__all__ = ["adamw", "examine_resume"]
+__all__ = ["adamw", "examine_resume", "nadam"]
 
 
 def adamw(module: nn.Module) -> torch.optim.Optimizer:
     """AdamW over the parameters that can be stepped: where nothing says which optimizer."""
     return OptimizerSpec("AdamW", {"lr": 0.125}).build(module)
+
+
+def nadam(module: nn.Module) -> torch.optim.Optimizer:
+    """NAdam over the same, which counts in float32 whatever the parameters are."""
+    return OptimizerSpec("NAdam", {"lr": 0.125}).build(module)
 
 
 def examine_resume(

@@ -1,4 +1,4 @@
-"""Faults of resumers that take the file's optimizer for what it is not: torch's own, CKPT510 and 511.
+"""Faults of resumers that leave all to torch, CKPT510 and 511: state is cast, or given to others.
 
 Apart from the other resumers because these are what torch documents, and each has a sibling that
 does by itself what torch leaves to its callers.

@@ -18,7 +18,7 @@ from pytest_ckptload.checks import Checker
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, Loader, Resumer
 from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_stream
-from pytest_ckptload.resuming import adamw
+from pytest_ckptload.resuming import adamw, nadam
 from pytest_ckptload.suite.divergences import Divergence, divergences_of
 from pytest_ckptload.zoo import FEATURES
 
@@ -156,8 +156,8 @@ def resume_groups() -> Iterator[Group]:
     for name, feature in FEATURES.items():
         if feature.of == "optimizer":
             yield Group(name, {"features": (name,)}, feature=name)
-    for name in ("tied", "frozen"):
-        arguments = {"features": (name,), "make_optimizer": adamw}
+    for name, make in (("tied", adamw), ("frozen", adamw), ("low-precision", nadam)):
+        arguments = {"features": (name,), "make_optimizer": make}
         yield Group(name, arguments, feature=name)
     yield Group("mixed", {}, examples=40)
 
