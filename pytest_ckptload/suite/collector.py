@@ -234,7 +234,15 @@ class _SuiteItem(pytest.Item):
         return self.config.rootpath / ROOT, None, self.nodeid.partition("::")[2]
 
 
-_SENTENCES = ("factory.py", "inputs.py", "checks.py", "runs.py", "given.py", "from_state.py")
+_SENTENCES = (
+    "factory.py",
+    "inputs.py",
+    "checks.py",
+    "runs.py",
+    "given.py",
+    "from_state.py",
+    "saving.py",
+)
 
 
 def _ours(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
