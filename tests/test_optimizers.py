@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 from dataclasses import replace
@@ -94,6 +95,47 @@ def test_every_class_of_torch_is_in_the_catalogue_or_left_out_for_a_reason():
     }
     assert set(OPTIMIZERS) | set(LEFT_OUT) == classes
     assert next(iter(OPTIMIZERS)) == "AdamW"
+
+
+FEATURES_OF_ARGUMENTS = {"foreach", "fused", "capturable"}
+ARGUMENTS_LEFT_OUT = {
+    "differentiable": "torch steps no leaf with it, and parameters are leaves",
+    "eps": "a number in each step, that is in the group as the others are",
+    "alpha": "the same",
+    "beta2_decay": "the same",
+    "d": "the same",
+    "lambd": "the same",
+    "momentum_decay": "the same",
+    "step_sizes": "the same",
+    "ns_coefficients": "the same",
+    "ns_steps": "the same",
+    "adjust_lr_fn": "the same",
+    "max_eval": "bounds what max_iter bounds",
+    "tolerance_grad": "bounds what max_iter bounds",
+    "tolerance_change": "bounds what max_iter bounds",
+}
+
+
+def test_every_argument_of_every_class_is_chosen_or_left_out_for_a_reason():
+    left_out = set()
+    for name, entry in OPTIMIZERS.items():
+        arguments = set(inspect.signature(getattr(torch.optim, name)).parameters) - {"params"}
+        chosen = {key for options in entry.choices for option in options for key in option}
+        assert chosen <= arguments
+        left_out |= arguments - chosen - FEATURES_OF_ARGUMENTS
+    assert left_out == set(ARGUMENTS_LEFT_OUT)
+
+
+def test_what_torch_exports_is_in_the_catalogue():
+    exported = {name for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name))}
+    assert exported - set(LEFT_OUT) == set(OPTIMIZERS)
+
+
+def test_no_class_steps_parameters_with_differentiable():
+    module = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(module.parameters(), differentiable=True)
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        take_step(optimizer, observe(module), 0)
 
 
 @each_class
@@ -380,7 +422,7 @@ def test_an_optimizer_that_is_given_is_the_only_one():
 
     seen = tried(make_optimizer=make, features=["scalar"], max_examples=5)
     assert {case.optimizer for case in seen} == {None}
-    assert len(made) == 3 * len(seen)
+    assert len(made) == 2 + 3 * len(seen)  # two to try it out
 
 
 def test_with_a_model_of_ones_own_optimizers_are_drawn_as_well():
