@@ -368,6 +368,27 @@ def test_the_covering_set_has_every_class_and_every_feature_alone():
     assert covered[0].optimizer == SIMPLEST
 
 
+def test_the_covering_set_has_every_class_with_every_feature_that_it_takes():
+    reached = {
+        (case.optimizer.factory, name) for case in resume_covering() for name in case.features
+    }
+    for name, entry in OPTIMIZERS.items():
+        simplest = OptimizerSpec(name, entry.kwargs(first))
+        taken = {feature for feature in OF_OPTIMIZERS if with_feature(feature, simplest)}
+        assert taken <= {feature for factory, feature in reached if factory == name}
+        assert len(taken) >= 6
+
+
+def test_features_of_one_fixed_case_leave_each_other_what_they_are():
+    for case in resume_covering():
+        trained = {"partial-state", "stateless"}.intersection(case.features)
+        assert len(trained) <= 1
+        wanted = {"partial-state": "some", "stateless": "none"}
+        assert case.optimizer.trained == ("".join(wanted[name] for name in trained) or "all")
+        if {"groups", "empty-group"} <= {*case.features}:
+            assert {group.empty for group in case.optimizer.groups} == {True, False}
+
+
 def test_features_choose_among_optimizers_too():
     covered = list(resume_covering(features=["groups"]))
     assert {case.features for case in covered} == {("groups",)}
