@@ -160,7 +160,7 @@ def step_differs(t: Training) -> Iterator[Broken]:
 
 @rule(
     "CKPT510",
-    "state-cast",
+    "state-converted",
     Training,
     statement="The optimizer's state has the dtypes that it has in the file.",
     explanation=(
