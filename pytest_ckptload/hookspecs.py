@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_ckptload.loader import Loader
+    from pytest_ckptload.loader import Loader, MakeOptimizer
     from pytest_ckptload.rules import Rule
     from pytest_ckptload.zoo.feature import Feature
 
-__all__ = ["pytest_ckptload_features", "pytest_ckptload_loaders", "pytest_ckptload_rules"]
+__all__ = [
+    "pytest_ckptload_features",
+    "pytest_ckptload_loaders",
+    "pytest_ckptload_optimizers",
+    "pytest_ckptload_rules",
+]
 
 
 @pytest.hookspec
@@ -26,6 +31,20 @@ def pytest_ckptload_loaders(config: pytest.Config) -> Mapping[str, Loader] | Non
 
         def pytest_ckptload_loaders(config):
             return {"our_loader": mypkg.load_fast}
+
+    .. versionadded:: 0.1
+    """
+
+
+@pytest.hookspec
+def pytest_ckptload_optimizers(config: pytest.Config) -> Mapping[str, MakeOptimizer] | None:
+    """Return optimizer factories by name; each is tried with every resumer of the conformance
+    suite. See ``pytest_ckptload_loaders`` for where to implement it.
+
+    .. code-block:: python
+
+        def pytest_ckptload_optimizers(config):
+            return {"lion": lambda module: mypkg.Lion(module.parameters(), lr=0.125)}
 
     .. versionadded:: 0.1
     """

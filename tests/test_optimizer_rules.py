@@ -13,7 +13,7 @@ from torch import nn
 from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
 from pytest_ckptload.faults.resumed import Wrapper, read_payload
 from pytest_ckptload.observe import observe
-from pytest_ckptload.observe.optimizer import shared_state
+from pytest_ckptload.observe.state import shared_state
 from pytest_ckptload.recipes import eager_resume, mmap_meta_assign_resume
 from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.subject import Subject

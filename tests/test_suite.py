@@ -45,7 +45,7 @@ def test_ids_are_tidy_and_carry_the_device(run):
         *(
             f"ckptload::{resumer}::{group.name}[cpu]"
             for resumer in RESUMERS
-            for group in resume_groups()
+            for group in resume_groups({})
         ),
     ]
 
@@ -207,6 +207,39 @@ def test_loaders_of_a_hook_join(run, pytester):
     result = run(*FEW, "-k", "house")
     result.assert_outcomes(passed=3, deselected=18)
     result.stdout.fnmatch_lines(["ckptload: torch *, 7 loaders, *"])
+
+
+OPTIMIZER = """
+import torch
+
+def make(module):
+    return torch.optim.SGD(module.parameters(), lr=0.5, momentum=0.5)
+
+def pytest_ckptload_optimizers(config):
+    return {"house": make}
+"""
+
+
+def test_optimizers_of_a_hook_are_tried_with_every_resumer(run, pytester):
+    pytester.makeconftest(OPTIMIZER)
+    result = run("--ckptload", "-k", "optimizer-house")
+    result.assert_outcomes(passed=len(RESUMERS), deselected=None)
+    result.stdout.fnmatch_lines(["ckptload: torch *, 9 loaders, 0 models, 1 optimizer added, *"])
+
+
+def test_an_optimizer_of_a_hook_is_a_callable(run, pytester):
+    pytester.makeconftest("def pytest_ckptload_optimizers(config): return {'house': 3}")
+    result = run("--ckptload")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    message = "'house' is a callable that makes an optimizer for a module, not 3"
+    result.stderr.fnmatch_lines([f"*pytest_ckptload_optimizers: {message}"])
+
+
+def test_an_optimizer_of_a_hook_that_is_of_no_use_is_named(run, pytester):
+    pytester.makeconftest(OPTIMIZER.replace("module.parameters()", "[]"))
+    result = run("ckptload::eager_resume::optimizer-house")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["make_optimizer=make failed for a Linear: ValueError: *"])
 
 
 def test_a_name_that_a_recipe_has_is_taken(run, pytester):

@@ -108,6 +108,7 @@ SOURCES = {
     "pytorch/ao#3314": "8-bit optimizer state cast on load breaks the step",
     "pytorch/pytorch#1489": "State is matched by position even with named parameters",
     "pytorch/pytorch#42155": "from_file(shared=True) past free space dies on write",
+    "pytorch/pytorch#43706": "Optimizer state cast to the parameter dtype on load",
     "pytorch/pytorch#81690": "torch.save lost conj/neg bits",
     "pytorch/pytorch#84053": "AveragedModel buffers not synced",
     "pytorch/pytorch#91111": "RNN kept old _flat_weights when parameters were replaced",
