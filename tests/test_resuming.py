@@ -15,6 +15,7 @@ from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.resuming import examine_resume
+from pytest_ckptload.trials import continuing
 from pytest_ckptload.trials.continuing import Run, expected_state, go_on
 from pytest_ckptload.trials.saving import save_run
 from pytest_ckptload.trials.stepping import take_step
@@ -233,6 +234,28 @@ def test_of_a_parameter_that_had_no_state_by_name_none_is_expected():
     assert expected_state({}, eager, saved) == {}
     assert expected_state({}, eager, {"a": {"step": 2}}) == eager
     assert expected_state({}, eager, None) == eager
+
+
+@pytest.mark.parametrize("kwargs", [{"fused": True}, {"foreach": True}, {}])
+@pytest.mark.parametrize("trained", ["all", "some"])
+def test_nothing_is_stepped_with_the_state_of_another_shape(kwargs, trained, monkeypatch):
+    """A fused step would read and write beyond it."""
+    stepped = []
+    monkeypatch.setattr(continuing, "take_step", lambda *given: stepped.append(given))
+    optimizer = OptimizerSpec(
+        "Adagrad", {"lr": 0.125, **kwargs}, named=True, reordered=True, trained=trained
+    )
+    module = ModuleSpec("Linear", {"in_features": 64, "out_features": 8})
+    found = findings(eager_resume, optimizer, module)
+    assert {finding.code for finding in found} == {"CKPT511"}
+    assert stepped == []
+
+
+def test_state_where_none_was_saved_is_another_parameters():
+    optimizer = OptimizerSpec("AdamW", {"lr": 0.125}, named=True, reordered=True, trained="some")
+    norm = ModuleSpec("LayerNorm", {"normalized_shape": [2]})
+    said = told(eager_resume, optimizer=optimizer, module=norm)
+    assert said == ["weight: has state, and none was saved for this name"]
 
 
 def test_what_was_saved_is_known_by_name_where_it_is_laid_out_as_torch_does():

@@ -18,7 +18,7 @@ from pytest_ckptload.rules import Training
 from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.trials.training import unlike_after
 
-__all__ = ["Run", "expected_state", "go_on", "put_state"]
+__all__ = ["Run", "expected_state", "go_on", "is_of_others", "put_state"]
 
 # After so many steps the two are compared.
 _COMPARED = (1, 2, 5)
@@ -69,6 +69,23 @@ def _kept(
         and (key not in eager or unlike(actual[key], eager[key]) is not None)
         and unlike(actual[key], value) is None
     }
+
+
+def is_of_others(state: State, saved: State | None) -> bool:
+    """Whether state was given to parameters that it cannot be of: by another's shape, or where none
+    was saved. To step with it is not only wrong: fused steps leave their memory.
+    """
+    if saved is None:
+        return False
+    return any(
+        _shape(value) != _shape(saved[name].get(key, value)) if name in saved else True
+        for name, kept in state.items()
+        for key, value in kept.items()
+    )
+
+
+def _shape(value: object) -> object:
+    return getattr(value, "shape", None)
 
 
 def put_state(run: Run, state: State) -> None:
