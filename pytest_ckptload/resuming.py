@@ -21,7 +21,6 @@ from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, MakeScheduler, Resumer, loader_name
 from pytest_ckptload.loads import Loaded, attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
-from pytest_ckptload.observe.state import State
 from pytest_ckptload.printable import described
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
@@ -30,7 +29,7 @@ from pytest_ckptload.rules import Aftermath, Attempt, FileFacts, judge
 from pytest_ckptload.rules.comparison import Reference
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import preserved
-from pytest_ckptload.trials.continuing import Run, go_on, put_state
+from pytest_ckptload.trials.continuing import Run, go_on, is_of_others, put_state
 from pytest_ckptload.trials.optimizers import shared_with, side_by_side
 from pytest_ckptload.trials.reloading import changed_by_loading
 from pytest_ckptload.trials.saving import STEPS, SavedRun, save_run
@@ -126,7 +125,7 @@ def _examine(
                 eager.scheduler = saved.resume_scheduler(eager.optimizer)
                 if eager.scheduler is None:
                     actual.scheduler = None  # of the resumer's own, which no file had
-            findings += _judge_training(actual, eager, saved.state, accused(findings))
+            findings += _judge_training(actual, eager, saved, accused(findings))
         if again and not any(not finding.advice for finding in findings):
             with quiet(), stage("second load"):
                 findings += _judge_second(actual, load())
@@ -155,7 +154,7 @@ def _unfit(returned: Any, error: BaseException | None) -> str | None:
 
 
 def _judge_training(
-    actual: Run, eager: Run, saved: State | None, exempt: frozenset[str]
+    actual: Run, eager: Run, saved: SavedRun, exempt: frozenset[str]
 ) -> list[Finding]:
     training = side_by_side(actual, eager, saved, exempt)
     findings = judge(training)
@@ -163,6 +162,8 @@ def _judge_training(
         return findings  # what a step does now is a consequence
     # References and state were judged before the steps, which change the state in place.
     put_state(eager, training.eager_state, exempt)
+    if is_of_others(eager, saved.state):
+        return findings
     gone_on = go_on(actual, eager, STEPS, exempt)
     gone_on.changed = changed_by_loading(actual.optimizer)
     return findings + judge(gone_on)

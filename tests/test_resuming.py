@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pytest_ckptload import resuming
 from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.faults.payloads import keeps_the_saved_dtypes, matches_state_by_name
@@ -15,6 +16,7 @@ from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.resuming import examine_resume
+from pytest_ckptload.trials import continuing
 from pytest_ckptload.trials.continuing import Run, expected_state, go_on
 from pytest_ckptload.trials.saving import save_run
 from pytest_ckptload.trials.stepping import take_step
@@ -76,6 +78,31 @@ def test_a_resumed_run_goes_on_as_the_run_itself(name, tmp_path):
     training = go_on(run, Run(observe(module), optimizer), 2)
     assert (training.error, training.steps, training.others) == (None, {}, [])
     assert training.after == 5
+
+
+# --- where the eager optimizer cannot be had
+
+
+class Odd(Exception):
+    pass
+
+
+def cannot(*arguments):
+    raise Odd("no such tensors here")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_a_device_cannot_resume_eagerly_is_not_judged(device, monkeypatch):
+    """On the CPU there is no reason that it should not."""
+    monkeypatch.setattr(resuming, "eager_resume", cannot)
+    case = Case(LINEAR, optimizer=ADAMW)
+    if device == "cpu":
+        with pytest.raises(Odd):
+            examine_resume(case, eager_resume, None, CPU)
+        return
+    verdict = examine_resume(case, eager_resume, None, torch.device(device))
+    assert (verdict.refused, verdict.judged) == ("Odd: no such tensors here", False)
+    assert (verdict.findings, verdict.dtypes) == ((), ("float32",))
 
 
 # --- what differs, and after how many steps
@@ -202,6 +229,14 @@ def test_state_in_the_dtype_of_the_file_is_right():
     assert check(keeps_the_saved_dtypes, features=["state-dtype"]).examples == 2
 
 
+def test_state_in_the_dtype_of_the_file_may_go_by_position_as_torch_has_it():
+    features = ["state-dtype", "reordered-parameters"]
+    report = Checker(Defaults(max_examples=20, isolation="off")).check_resume(
+        keeps_the_saved_dtypes, build=Alike, features=features
+    )
+    assert {finding.code for finding in report.advice} == {"CKPT511"}
+
+
 def test_state_in_a_third_dtype_is_not():
     def resume(*arguments):
         module, optimizer = keeps_the_saved_dtypes(*arguments)
@@ -209,8 +244,9 @@ def test_state_in_a_third_dtype_is_not():
             state["exp_avg"] = state["exp_avg"].half()
         return module, optimizer
 
-    with pytest.raises(CheckpointMismatch, match="CKPT50"):
-        check(resume, features=["state-dtype"], allow={"CKPT510": "torch", "CKPT508": "after"})
+    with pytest.raises(CheckpointMismatch) as caught:
+        check(resume, features=["state-dtype"])
+    assert {finding.code for finding in caught.value.findings} == {"CKPT506"}
 
 
 def test_state_of_parameters_that_are_frozen_since_is_kept():
@@ -233,6 +269,28 @@ def test_of_a_parameter_that_had_no_state_by_name_none_is_expected():
     assert expected_state({}, eager, saved) == {}
     assert expected_state({}, eager, {"a": {"step": 2}}) == eager
     assert expected_state({}, eager, None) == eager
+
+
+@pytest.mark.parametrize("kwargs", [{"fused": True}, {"foreach": True}, {}])
+@pytest.mark.parametrize("trained", ["all", "some"])
+def test_nothing_is_stepped_with_the_state_of_another_shape(kwargs, trained, monkeypatch):
+    """A fused step would read and write beyond it."""
+    stepped = []
+    monkeypatch.setattr(continuing, "take_step", lambda *given: stepped.append(given))
+    optimizer = OptimizerSpec(
+        "Adagrad", {"lr": 0.125, **kwargs}, named=True, reordered=True, trained=trained
+    )
+    module = ModuleSpec("Linear", {"in_features": 64, "out_features": 8})
+    found = findings(eager_resume, optimizer, module)
+    assert {finding.code for finding in found} == {"CKPT511"}
+    assert stepped == []
+
+
+def test_state_where_none_was_saved_is_another_parameters():
+    optimizer = OptimizerSpec("AdamW", {"lr": 0.125}, named=True, reordered=True, trained="some")
+    norm = ModuleSpec("LayerNorm", {"normalized_shape": [2]})
+    said = told(eager_resume, optimizer=optimizer, module=norm)
+    assert said == ["weight: has state, and none was saved for this name"]
 
 
 def test_what_was_saved_is_known_by_name_where_it_is_laid_out_as_torch_does():

@@ -204,6 +204,9 @@ def state_cast(t: Training) -> Iterator[Broken]:
     advice=True,
 )
 def state_of_another(t: Training) -> Iterator[Broken]:
+    for name in t.eager_state.keys() - t.saved_state.keys() if t.saved_state else ():
+        if t.eager_state[name] and t.state.get(name):
+            yield Broken(name, "has state, and none was saved for this name")
     for name, key, actual, saved in _followed(t):
         if not _is_cast(actual, saved):
             yield Broken(f"{name} {key}", f"saved for this name: {unlike(actual, saved)}", (name,))

@@ -18,7 +18,7 @@ from pytest_ckptload.rules import Training
 from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.trials.training import unlike_after
 
-__all__ = ["Run", "expected_state", "go_on", "put_state"]
+__all__ = ["Run", "expected_state", "go_on", "is_of_others", "put_state"]
 
 # After so many steps the two are compared.
 _COMPARED = (1, 2, 5)
@@ -40,17 +40,23 @@ class Run:
         return loss
 
 
-def expected_state(actual: State, eager: State, saved: State | None) -> State:
+def expected_state(
+    actual: State, eager: State, saved: State | None, in_place: State | None = None
+) -> State:
     """What a resumer is right to have as state: what the eager optimizer made of the file's, or the
-    file's own, one value after the other.
+    file's own, one value after the other. That is what was ``saved`` for the name, or, as the eager
+    optimizer has it, for the place in which the parameter stands now.
     """
     if saved is None:
         return eager
+    in_place = in_place or {}
     expected = {}
     for name, state in eager.items():
         own = actual.get(name, {})
         if own or name in saved:
-            expected[name] = {**state, **_kept(own, state, saved.get(name, {}))}
+            for file in (in_place, saved):
+                state = {**state, **_kept(own, eager[name], file.get(name, {}))}
+            expected[name] = state
     for name in actual.keys() & (saved.keys() - eager.keys()):
         kept = _kept(actual[name], {}, saved[name])
         if kept.keys() == saved[name].keys():
@@ -89,6 +95,24 @@ def put_state(run: Run, state: State, exempt: frozenset[str] = frozenset()) -> N
         for key, value in state.get(name, {}).items():
             if value is not kept.get(key):
                 kept[key] = copy.deepcopy(value)
+
+
+def is_of_others(run: Run, saved: State | None) -> bool:
+    """Whether parameters have state that cannot be theirs: of another's shape, or where none was
+    saved. To step with it is not only wrong: fused steps leave their memory.
+    """
+    if saved is None:
+        return False
+    return any(
+        name not in saved or _shapes_differ(value, saved[name].get(key, value))
+        for name, kept in state_by_name(run.module, run.optimizer).items()
+        for key, value in kept.items()
+    )
+
+
+def _shapes_differ(value: object, saved: object) -> bool:
+    pairs = zip(tensors_in(value), tensors_in(saved), strict=False)
+    return any(one.shape != other.shape for one, other in pairs)
 
 
 def go_on(actual: Run, eager: Run, first: int, exempt: frozenset[str] = frozenset()) -> Training:

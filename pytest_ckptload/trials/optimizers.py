@@ -7,31 +7,32 @@ refer to, what its groups say, and its state by the names of parameters.
 from __future__ import annotations
 
 from pytest_ckptload.observe.optimizer import groups_of, settings_of
-from pytest_ckptload.observe.state import State, orphans_of, shared_state, state_by_name
+from pytest_ckptload.observe.state import orphans_of, saved_state, shared_state, state_by_name
 from pytest_ckptload.rules import Training
 from pytest_ckptload.trials.continuing import Run, expected_state
+from pytest_ckptload.trials.saving import SavedRun
 from pytest_ckptload.trials.training import names_of_slots
 
 __all__ = ["shared_with", "side_by_side"]
 
 
-def side_by_side(actual: Run, eager: Run, saved: State | None, exempt: frozenset[str]) -> Training:
-    """The facts about an optimizer that was resumed, before anything is done with it. ``saved`` is
-    the state in the file, where that much is known.
-    """
+def side_by_side(actual: Run, eager: Run, saved: SavedRun, exempt: frozenset[str]) -> Training:
+    """The facts about an optimizer that was resumed, before anything is done with it."""
     outer, *inner = groups_of(actual.optimizer)
     eager_groups = groups_of(eager.optimizer)[0]
     state, eager_state = (state_by_name(run.module, run.optimizer) for run in (actual, eager))
     usual = shared_state(eager.module, eager_state)
-    expected = expected_state(state, eager_state, saved)
+    slots = [names_of_slots(eager.module, slots) for slots in eager_groups.slots]
+    in_place = saved_state(saved.payload["optimizer"], slots)
+    expected = expected_state(state, eager_state, saved.state, in_place)
     return Training(
         actual.module,
         eager.module,
         outer.slots,
-        [names_of_slots(eager.module, slots) for slots in eager_groups.slots],
+        slots,
         state,
         {name: kept for name, kept in expected.items() if name not in exempt},
-        saved or {},
+        saved.state or {},
         settings_of(outer),
         settings_of(eager_groups),
         outer.where,
