@@ -8,10 +8,11 @@ import re
 import pytest
 import torch
 
-from pytest_ckptload.case import Case, ModuleSpec
+from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checker import examine
 from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_meta_assign
 from pytest_ckptload.reference import Demands
+from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.suite.divergences import DIVERGENCES, Divergence, divergences_of
 from pytest_ckptload.suite.plan import groups, resume_groups, subjects
 from pytest_ckptload.zoo import FEATURES
@@ -343,3 +344,17 @@ def test_a_tie_that_another_feature_brought_along_is_known_too():
     (finding,) = examine(case, mmap_meta_assign, torch.device("cpu"), Demands()).findings
     known = divergences_of("mmap_meta_assign", torch.__version__)
     assert any(line.covers(finding, case) for line in known)
+
+
+@pytest.mark.parametrize("resumer", ["mmap_meta_assign_resume", "mmap_meta_swap_resume"])
+def test_a_step_over_all_that_one_on_meta_stops_is_known_too(resumer):
+    """As random cases have it: what is allowed, the parameter on meta, explains nothing more."""
+    case = Case(
+        ModuleSpec("LoadsByCopy", {"size": 2}),
+        features=("custom-load",),
+        optimizer=OptimizerSpec("LBFGS"),
+    )
+    verdict = examine_resume(case, RESUMERS[resumer], None, torch.device("cpu"))
+    assert {finding.code for finding in verdict.findings} == {"CKPT303", "CKPT508"}
+    known = divergences_of(resumer, torch.__version__)
+    assert all(any(line.covers(f, case) for line in known) for f in verdict.findings)

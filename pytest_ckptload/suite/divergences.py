@@ -166,6 +166,13 @@ DIVERGENCES = (
         "a copy in place into a meta tensor does nothing",
     ),
     Divergence(
+        "CKPT508",
+        "custom-load",
+        _RESUME,
+        "pytorch/pytorch#105963",
+        "LBFGS reads all parameters at once, and cannot where one is left on meta",
+    ),
+    Divergence(
         "CKPT303",
         "nested-load",
         _META,
@@ -278,6 +285,13 @@ DIVERGENCES = (
         _RESUMERS,
         "pytorch/pytorch#43706",
         "what NAdam and ASGD count in float32 is cast to the dtype of the parameter, and rounded",
+    ),
+    Divergence(
+        "CKPT510",
+        "mixed-dtype",
+        _RESUMERS,
+        "pytorch/pytorch#43706",
+        "what NAdam and ASGD count in float32 is cast to the dtype of the parameter",
     ),
     Divergence(
         "CKPT511",
