@@ -19,7 +19,7 @@ from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, MakeScheduler, Resumer, loader_name
 from pytest_ckptload.loads import attempt, folder, quiet, renamed
 from pytest_ckptload.observe import observe
-from pytest_ckptload.observe.state import State, state_by_name
+from pytest_ckptload.observe.state import state_by_name
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.reference import Demands, reference_of
@@ -112,7 +112,7 @@ def _examine(
                 eager.scheduler = saved.resume_scheduler(eager_optimizer)
                 if eager.scheduler is None:
                     actual.scheduler = None  # of the resumer's own, which no file had
-            findings += _judge_training(actual, eager, saved.state, accused(findings))
+            findings += _judge_training(actual, eager, saved, accused(findings))
         trained = _bytes(path)
     return findings + judge(FileFacts(before, after, trained))
 
@@ -138,24 +138,26 @@ def _unfit(returned: Any, error: BaseException | None) -> str | None:
 
 
 def _judge_training(
-    actual: Run, eager: Run, saved: State | None, exempt: frozenset[str]
+    actual: Run, eager: Run, saved: SavedRun, exempt: frozenset[str]
 ) -> list[Finding]:
     own, theirs = (state_by_name(run.module, run.optimizer) for run in (actual, eager))
-    expected = expected_state(own, theirs, saved)
+    groups = eager.optimizer.param_groups
+    slots = [names_of_slots(eager.module, group["params"]) for group in groups]
+    expected = expected_state(own, theirs, saved.state, saved.placed(slots))
     training = Training(
         actual.module,
         eager.module,
         [list(group["params"]) for group in actual.optimizer.param_groups],
-        [names_of_slots(eager.module, group["params"]) for group in eager.optimizer.param_groups],
+        slots,
         own,
         {name: state for name, state in expected.items() if name not in exempt},
-        saved or {},
+        saved.state or {},
         exempt=exempt,
     )
     findings = judge(training)
     if any(not finding.advice for finding in findings):
         return findings  # what a step does now is a consequence
-    if is_of_others(expected, saved):
+    if is_of_others(expected, saved.state):
         return findings
     # References and state were judged before the steps, which change the state in place.
     put_state(eager, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -178,6 +179,16 @@ def check(resume, **chosen):
 
 def test_state_by_name_is_right_and_goes_on():
     assert check(matches_state_by_name, features=["reordered-parameters"]).examples == 1
+
+
+def test_state_by_position_may_keep_its_dtype():
+    """Of a resumer that takes the order from torch, and not the casts."""
+    optimizer = OptimizerSpec("AdamW", {"lr": 0.125}, named=True, reordered=True)
+    mixed = replace(optimizer, state_dtype="bfloat16")
+    norm = ModuleSpec("LayerNorm", {"normalized_shape": [2]})
+    for spec in (optimizer, mixed):
+        found = findings(keeps_the_saved_dtypes, spec, norm)
+        assert {finding.code for finding in found} == {"CKPT511"}
 
 
 def test_state_by_position_is_advice():

@@ -40,17 +40,20 @@ class Run:
         return loss
 
 
-def expected_state(actual: State, eager: State, saved: State | None) -> State:
+def expected_state(
+    actual: State, eager: State, saved: State | None, placed: State | None = None
+) -> State:
     """What a resumer is right to have as state: what the eager optimizer made of the file's, or the
-    file's own, one value after the other.
+    file's own, be it by name or, as ``placed``, by position; one value after the other.
     """
     if saved is None:
         return eager
-    expected = {}
+    placed, expected = placed or {}, {}
     for name, state in eager.items():
         own = actual.get(name, {})
         if own or name in saved:
-            expected[name] = {**state, **_kept(own, state, saved.get(name, {}))}
+            found = [_kept(own, state, file.get(name, {})) for file in (placed, saved)]
+            expected[name] = {**state, **found[0], **found[1]}
     for name in actual.keys() & (saved.keys() - eager.keys()):
         kept = _kept(actual[name], {}, saved[name])
         if kept.keys() == saved[name].keys():
