@@ -41,22 +41,19 @@ class Run:
 
 
 def expected_state(
-    actual: State, eager: State, saved: State | None, in_place: State | None = None
+    actual: State, eager: State, saved: State | None, placed: State | None = None
 ) -> State:
     """What a resumer is right to have as state: what the eager optimizer made of the file's, or the
-    file's own, one value after the other. That is what was ``saved`` for the name, or, as the eager
-    optimizer has it, for the place in which the parameter stands now.
+    file's own, be it by name or, as ``placed``, by position; one value after the other.
     """
     if saved is None:
         return eager
-    in_place = in_place or {}
-    expected = {}
+    placed, expected = placed or {}, {}
     for name, state in eager.items():
         own = actual.get(name, {})
         if own or name in saved:
-            for file in (in_place, saved):
-                state = {**state, **_kept(own, eager[name], file.get(name, {}))}
-            expected[name] = state
+            found = [_kept(own, state, file.get(name, {})) for file in (placed, saved)]
+            expected[name] = {**state, **found[0], **found[1]}
     for name in actual.keys() & (saved.keys() - eager.keys()):
         kept = _kept(actual[name], {}, saved[name])
         if kept.keys() == saved[name].keys():

@@ -7,7 +7,7 @@ refer to, what its groups say, and its state by the names of parameters.
 from __future__ import annotations
 
 from pytest_ckptload.observe.optimizer import groups_of, settings_of
-from pytest_ckptload.observe.state import orphans_of, saved_state, shared_state, state_by_name
+from pytest_ckptload.observe.state import orphans_of, shared_state, state_by_name
 from pytest_ckptload.rules import Training
 from pytest_ckptload.trials.continuing import Run, expected_state
 from pytest_ckptload.trials.saving import SavedRun
@@ -23,8 +23,7 @@ def side_by_side(actual: Run, eager: Run, saved: SavedRun, exempt: frozenset[str
     state, eager_state = (state_by_name(run.module, run.optimizer) for run in (actual, eager))
     usual = shared_state(eager.module, eager_state)
     slots = [names_of_slots(eager.module, slots) for slots in eager_groups.slots]
-    in_place = saved_state(saved.payload["optimizer"], slots)
-    expected = expected_state(state, eager_state, saved.state, in_place)
+    expected = expected_state(state, eager_state, saved.state, saved.placed(slots))
     return Training(
         actual.module,
         eager.module,

@@ -7,6 +7,7 @@ of the parameters, is the one source of truth besides the eager optimizer.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,6 +42,10 @@ class SavedRun:
     payload: dict[str, Any]
     state: State | None
     make_scheduler: MakeScheduler | None
+
+    def placed(self, slots: Sequence[Sequence[str | None]]) -> State | None:
+        """The state by the names of those who hold the places now, as torch gives it out."""
+        return saved_state(self.payload["optimizer"], slots)
 
     def resume_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
         """The scheduler as it was saved, on an optimizer that was resumed; ``None`` without one."""
