@@ -191,7 +191,8 @@ class OptimizerSpec(Data):
     ``trained`` says which parameters had gradients in the steps before saving: ``"all"``, every
     other (``"some"``) or none, for no step was taken (``"none"``). ``scheduler`` is a class of
     ``torch.optim.lr_scheduler`` whose state stands in the file, too. ``state_dtype`` is the dtype
-    that floating state was saved in.
+    that floating state was saved in. ``thawed`` says that what is frozen was trained then,
+    ``reordered`` that each group had its parameters in the reverse order.
     """
 
     factory: str
@@ -203,6 +204,8 @@ class OptimizerSpec(Data):
     trained: str = "all"
     scheduler: str | None = None
     state_dtype: str | None = None
+    thawed: bool = False
+    reordered: bool = False
 
     parts: ClassVar = {"groups": each(GroupSpec)}
 

@@ -30,11 +30,21 @@ from pytest_ckptload.inputs import (
     check_loader,
     check_names,
 )
-from pytest_ckptload.loader import Build, Inputs, Loader, MakeOptimizer, Resumer, Save, loader_name
+from pytest_ckptload.loader import (
+    Build,
+    Inputs,
+    Loader,
+    MakeOptimizer,
+    MakeScheduler,
+    Resumer,
+    Save,
+    loader_name,
+)
+from pytest_ckptload.optimizer_factory import try_optimizer
 from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
-from pytest_ckptload.resuming import examine_resume
+from pytest_ckptload.resuming import adamw, examine_resume
 from pytest_ckptload.rules.causes import folded
 from pytest_ckptload.runs import Defaults, Examine, Report, Runner, Target
 from pytest_ckptload.strategies import resume_cases, resume_covering
@@ -199,13 +209,15 @@ class Checker:
         *,
         build: Build | None = None,
         make_optimizer: MakeOptimizer | None = None,
+        make_scheduler: MakeScheduler | None = None,
         features: Sequence[str] | None = None,
         without: Sequence[str] = (),
         allow: Mapping[str, str] | Allow | None = None,
         devices: Sequence[str | torch.device] | None = None,
         max_examples: int | None = None,
     ) -> Report:
-        """Assert that ``resume`` gives the module and the optimizer that eager resuming gives.
+        """Assert that ``resume`` gives the module and the optimizer that eager resuming gives, and
+        that training goes on from there to the same bytes.
 
         The file holds ``{"model": …, "optimizer": …}``, written after two steps of training, and
         where a scheduler took part, its state under ``"scheduler"``.
@@ -216,6 +228,9 @@ class Checker:
             build: Makes the module. Left out, modules are generated.
             make_optimizer: Makes an optimizer for a module. Left out, optimizers are generated: of
                 every class of ``torch.optim``, over the parameters that it can step.
+            make_scheduler: Makes a scheduler for an optimizer. Where ``resume`` returns one as a
+                third, ``(module, optimizer, scheduler)``, it is judged and steps along. Left out,
+                some of the optimizers that are generated have one.
             features: Generate these features of modules and of optimizers only.
             without: Generate all features but these.
             allow: What is accepted here, besides what the marker and the option allow: codes of
@@ -236,10 +251,14 @@ class Checker:
         optimizers = make_optimizer is None
         chosen, left_out = self._features(features, without, build is None, optimizers)
         subject = None if build is None else user_subject(build)
+        if make_optimizer is not None or make_scheduler is not None:
+            try_optimizer(make_optimizer or adamw, make_scheduler, subject)
+        if make_scheduler is not None:
+            left_out = (*left_out, "scheduler")
 
         def examining(resume: Resumer) -> Examine:
             return lambda case, device, where: examine_resume(
-                case, resume, make_optimizer, device, subject, where
+                case, resume, make_optimizer, device, subject, where, make_scheduler
             )
 
         target = Target(

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     import torch
 
-    from pytest_ckptload.loader import Loader
+    from pytest_ckptload.loader import Loader, MakeOptimizer
     from pytest_ckptload.rules import Rule
     from pytest_ckptload.zoo.feature import Feature
 
@@ -18,6 +18,7 @@ __all__ = [
     "pytest_ckptload_devices",
     "pytest_ckptload_features",
     "pytest_ckptload_loaders",
+    "pytest_ckptload_optimizers",
     "pytest_ckptload_rules",
 ]
 
@@ -49,6 +50,20 @@ def pytest_ckptload_devices(config: pytest.Config) -> Sequence[str | torch.devic
             import our_backend
 
             return ["ours:0", "ours:1"]
+
+    .. versionadded:: 0.1
+    """
+
+
+@pytest.hookspec
+def pytest_ckptload_optimizers(config: pytest.Config) -> Mapping[str, MakeOptimizer] | None:
+    """Return optimizer factories by name; each is tried with every resumer of the conformance
+    suite. See ``pytest_ckptload_loaders`` for where to implement it.
+
+    .. code-block:: python
+
+        def pytest_ckptload_optimizers(config):
+            return {"lion": lambda module: mypkg.Lion(module.parameters(), lr=0.125)}
 
     .. versionadded:: 0.1
     """

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Build", "Inputs", "Loader", "MakeOptimizer", "Resumer", "Save", "loader_name"]
+__all__ = [
+    "Build",
+    "Inputs",
+    "Loader",
+    "MakeOptimizer",
+    "MakeScheduler",
+    "Resumer",
+    "Save",
+    "loader_name",
+]
 
 Build = Callable[[], "nn.Module"]
 """Makes a fresh module each time it is called."""
@@ -24,6 +33,9 @@ Inputs = Callable[[], Any]
 
 MakeOptimizer = Callable[["nn.Module"], "torch.optim.Optimizer"]
 """Makes a fresh optimizer for a module."""
+
+MakeScheduler = Callable[["torch.optim.Optimizer"], Any]
+"""Makes a fresh scheduler of the learning rates of an optimizer."""
 
 Save = Callable[["nn.Module", Path], object]
 """Writes a module to a path, in whatever format the loader under test reads."""

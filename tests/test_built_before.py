@@ -54,7 +54,9 @@ def test_after_swapping_it_is_live(resume):
     """Also where its state was made when it was made, of parameters on meta."""
     checker = Checker(Defaults(isolation="off", max_examples=3, seed=0, strict=True))
     assert checker.check_resume(resume, **BEFORE).examples > 3
-    assert checker.check_resume(resume, build=lambda: nn.Linear(2, 2)).examples > 3
+    # Without what torch's own `load_state_dict` is advised against.
+    chosen = {"without": ["reordered-parameters", "state-dtype"]}
+    assert checker.check_resume(resume, build=lambda: nn.Linear(2, 2), **chosen).examples > 3
 
 
 def test_the_switch_decides():

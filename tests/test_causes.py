@@ -9,12 +9,13 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec
+from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
-from pytest_ckptload.recipes import eager, eager_resume
+from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign_resume
 from pytest_ckptload.report.text import findings_text
+from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.rules.causes import CAUSES, folded
 from pytest_ckptload.search import Budget, search
@@ -54,6 +55,7 @@ EXAMPLES = [
     (found("CKPT402", "a", "b"), found("CKPT101", "b"), found("CKPT101", "c")),
     (found("CKPT404", "a"), found("CKPT508", "the step"), found("CKPT508", "b")),
     (found("CKPT303", "a"), found("CKPT104", "a"), found("CKPT104", "b")),
+    (found("CKPT303", "a"), found("CKPT508", "the step"), found("CKPT508", "b")),
     (found("CKPT206", "a"), found("CKPT502", "a"), found("CKPT502", "b")),
     (found("CKPT501", "a", place="x"), found("CKPT502", "a"), found("CKPT502", "b")),
     (found("CKPT504", "a", "b", place="x"), found("CKPT502", "b"), found("CKPT502", "c")),
@@ -405,6 +407,12 @@ def test_what_a_loader_does_to_a_part_is_said_once(change, cause, effects):
 def test_a_tensor_that_overlaps_itself_explains_a_step_that_raises():
     found = reported("check_resume", resumes_and(expands), build=Whole)
     assert ("CKPT508", "the step", "CKPT404") in found
+
+
+def test_a_parameter_on_meta_explains_a_step_over_all_that_raises():
+    case = Case(ModuleSpec("LoadsByCopy", {"size": 2}), optimizer=OptimizerSpec("LBFGS"))
+    verdict = examine_resume(case, mmap_meta_assign_resume, None, torch.device("cpu"))
+    assert outline(verdict.findings) == [("CKPT303", None), ("CKPT508", "CKPT303")]
 
 
 def test_a_tie_that_was_gained_explains_what_is_wrong_at_its_names():

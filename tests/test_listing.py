@@ -109,7 +109,7 @@ def test_it_is_explained_in_place_of_a_session(run):
     ("name", "nearest"),
     [
         ("tie-last", "the nearest are: CKPT401 tie-lost; "),
-        ("CKPT411", "the nearest are: CKPT401 tie-lost, *; "),
+        ("CKPT4O1", "the nearest are: CKPT401 tie-lost, *; "),
         ("zzz", ""),
         ("", ""),
     ],

@@ -8,10 +8,11 @@ import re
 import pytest
 import torch
 
-from pytest_ckptload.case import Case, ModuleSpec
+from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checker import examine
 from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_meta_assign
 from pytest_ckptload.reference import Demands
+from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.suite.divergences import DIVERGENCES, Divergence, divergences_of
 from pytest_ckptload.suite.plan import groups, resume_groups, subjects
 from pytest_ckptload.zoo import FEATURES
@@ -45,7 +46,7 @@ def test_ids_are_tidy_and_carry_the_device(run):
         *(
             f"ckptload::{resumer}::{group.name}[cpu]"
             for resumer in RESUMERS
-            for group in resume_groups()
+            for group in resume_groups({})
         ),
     ]
 
@@ -210,6 +211,39 @@ def test_loaders_of_a_hook_join(run, pytester):
     result.stdout.fnmatch_lines(["ckptload: torch *, 7 loaders, *"])
 
 
+OPTIMIZER = """
+import torch
+
+def make(module):
+    return torch.optim.SGD(module.parameters(), lr=0.5, momentum=0.5)
+
+def pytest_ckptload_optimizers(config):
+    return {"house": make}
+"""
+
+
+def test_optimizers_of_a_hook_are_tried_with_every_resumer(run, pytester):
+    pytester.makeconftest(OPTIMIZER)
+    result = run("--ckptload", "-k", "optimizer-house")
+    result.assert_outcomes(passed=len(RESUMERS), deselected=None)
+    result.stdout.fnmatch_lines(["ckptload: torch *, 9 loaders, 0 models, 1 optimizer added, *"])
+
+
+def test_an_optimizer_of_a_hook_is_a_callable(run, pytester):
+    pytester.makeconftest("def pytest_ckptload_optimizers(config): return {'house': 3}")
+    result = run("--ckptload")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    message = "'house' is a callable that makes an optimizer for a module, not 3"
+    result.stderr.fnmatch_lines([f"*pytest_ckptload_optimizers: {message}"])
+
+
+def test_an_optimizer_of_a_hook_that_is_of_no_use_is_named(run, pytester):
+    pytester.makeconftest(OPTIMIZER.replace("module.parameters()", "[]"))
+    result = run("ckptload::eager_resume::optimizer-house")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["make_optimizer=make failed for a Linear: ValueError: *"])
+
+
 def test_a_name_that_a_recipe_has_is_taken(run, pytester):
     pytester.makeconftest("def pytest_ckptload_loaders(config): return {'mmap': print}")
     result = run("--ckptload")
@@ -311,3 +345,17 @@ def test_a_tie_that_another_feature_brought_along_is_known_too():
     (finding,) = examine(case, mmap_meta_assign, torch.device("cpu"), Demands()).findings
     known = divergences_of("mmap_meta_assign", torch.__version__)
     assert any(line.covers(finding, case) for line in known)
+
+
+@pytest.mark.parametrize("resumer", ["mmap_meta_assign_resume", "mmap_meta_swap_resume"])
+def test_a_step_over_all_that_one_on_meta_stops_is_known_too(resumer):
+    """As random cases have it: what is allowed, the parameter on meta, explains nothing more."""
+    case = Case(
+        ModuleSpec("LoadsByCopy", {"size": 2}),
+        features=("custom-load",),
+        optimizer=OptimizerSpec("LBFGS"),
+    )
+    verdict = examine_resume(case, RESUMERS[resumer], None, torch.device("cpu"))
+    assert {finding.code for finding in verdict.findings} == {"CKPT303", "CKPT508"}
+    known = divergences_of(resumer, torch.__version__)
+    assert all(any(line.covers(f, case) for line in known) for f in verdict.findings)

@@ -17,6 +17,7 @@ from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
     models,
     optimizer_state,
     optimizers,
+    payloads,
     robustness,
     structure,
     tensors,

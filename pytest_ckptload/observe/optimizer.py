@@ -1,29 +1,18 @@
-"""What an optimizer refers to: its groups, those of optimizers that it wraps, and its state.
+"""What an optimizer refers to: its groups, and those of optimizers that it wraps.
 
 Apart from the observers of modules because an optimizer need not be torch's: anything with
-``param_groups`` is one, and wrappers and schedulers hold one inside.
+``param_groups`` is one, and wrappers and schedulers hold one inside. What it keeps is in ``state``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from pytest_ckptload.observe.aliasing import overlaps
-from pytest_ckptload.observe.module import Observation
-
-__all__ = [
-    "Groups",
-    "groups_of",
-    "optimizers_in",
-    "orphans_of",
-    "settings_of",
-    "shared_state",
-    "state_by_name",
-]
+__all__ = ["Groups", "groups_of", "optimizers_in", "settings_of"]
 
 _CONTAINERS = (list, tuple, dict)
 
@@ -98,79 +87,3 @@ def settings_of(groups: Groups) -> list[dict[str, object]]:
     """What each group says of its parameters, but for which they are."""
     named = ("params", "param_names")
     return [{k: v for k, v in group.items() if k not in named} for group in groups.groups]
-
-
-def state_by_name(observation: Observation, optimizer: Any) -> dict[str, dict[str, object]]:
-    """The state that is kept for the module's parameters, by their first names."""
-    names = {
-        id(place.tensor): observation.groups[name][0] for name, place in observation.places.items()
-    }
-    return {
-        names[id(key)]: dict(state)
-        for key, state in _state_of(optimizer)
-        if id(key) in names and isinstance(state, Mapping)
-    }
-
-
-def orphans_of(optimizer: Any) -> list[torch.Tensor]:
-    """The tensors that state is kept for and that no group has."""
-    held = {
-        id(parameter)
-        for groups in groups_of(optimizer)
-        for slots in groups.slots
-        for parameter in slots
-    }
-    keys = (key for key, _ in _state_of(optimizer))
-    return [key for key in keys if isinstance(key, torch.Tensor) and id(key) not in held]
-
-
-def _state_of(optimizer: Any) -> Iterator[tuple[Any, Any]]:
-    """The state of the outermost optimizer that keeps any, by what it is kept for."""
-    for _, held in optimizers_in(optimizer):
-        state = getattr(held, "state", None)
-        if isinstance(state, Mapping):
-            yield from list(state.items())
-            return
-
-
-def shared_state(
-    observation: Observation,
-    state: Mapping[str, Mapping[str, object]],
-    other: Mapping[str, Mapping[str, object]] | None = None,
-) -> dict[tuple[str, str], str]:
-    """The tensors of a state, by name and key, that have memory in common with others of it or of
-    the module; each with the first such, in words. With ``other``, another optimizer's state, those
-    that have some in common with that.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    owners: dict[str, tuple[str, str]] = {}
-    for number, (name, key, tensor) in enumerate(_tensors(state)):
-        tensors[f"{number}"], owners[f"{number}"] = tensor, (name, key)
-    rest: dict[str, str] = {}
-    if other is None:
-        for name, *_ in observation.groups.values():
-            tensors[f"of {name}"], rest[f"of {name}"] = observation.places[name].tensor, name
-    else:
-        for number, (name, key, tensor) in enumerate(_tensors(other)):
-            tensors[f"other {number}"] = tensor
-            rest[f"other {number}"] = f"{key} of {name} in another optimizer"
-    shared: dict[tuple[str, str], str] = {}
-    for overlap in overlaps(tensors).values():
-        left, right = sorted(overlap.names, key=lambda label: label not in owners)
-        if right in rest and left in owners:
-            shared.setdefault(owners[left], rest[right])
-        elif left in owners and right in owners and other is None:
-            first, second = sorted((left, right), key=int)
-            name, key = owners[first]
-            shared.setdefault(owners[second], f"{key} of {name}")
-    return shared
-
-
-def _tensors(
-    state: Mapping[str, Mapping[str, object]],
-) -> Iterator[tuple[str, str, torch.Tensor]]:
-    for name, kept in state.items():
-        for key, value in kept.items():
-            for path, item in _items(str(key), value):
-                if isinstance(item, torch.Tensor):
-                    yield name, path, item

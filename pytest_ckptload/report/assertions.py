@@ -50,6 +50,8 @@ WITHOUT = {
     "CKPT506": "a loader restores no optimizer state: this is found on resumers",
     "CKPT507": "a loader restores no optimizer state: this is found on resumers",
     "CKPT509": "a loader has no optimizer: this is found on resumers",
+    "CKPT510": "a loader restores no optimizer state: this is found on resumers",
+    "CKPT511": "a loader restores no optimizer state: this is found on resumers",
 }
 """Codes without an assertion, each with the reason."""
 

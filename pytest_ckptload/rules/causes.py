@@ -163,10 +163,10 @@ CAUSES = (
         "a meta tensor holds nothing, and no step moves it",
     ),
     Cause(
-        ("CKPT205", "CKPT404"),
+        ("CKPT205", "CKPT303", "CKPT404"),
         ("CKPT508",),
         THE_STEP,
-        "an optimizer that cannot write to one tensor raises for all",
+        "an optimizer that cannot write to one tensor, or has to read it, raises for all",
     ),
     Cause(
         ("CKPT206",),

@@ -151,13 +151,16 @@ class Training:
     refer to other tensors, by how those are reached. ``settings`` and ``eager_settings`` are what
     the groups say besides, where they are to be judged.
 
-    ``state``, ``eager_state`` and ``saved_state`` are the optimizers' state and that in the file,
-    by parameter name; ``orphans`` are the tensors that state is kept for and no group has;
-    ``shared`` says of a name's state, by its key, what has memory in common with it. ``changed``
-    are the places in a state dict that are others after it was loaded into the optimizer.
+    ``state`` is the optimizer's state by parameter name; ``eager_state`` is what it is held
+    against: value by value the eager optimizer's, or the file's where the resumer kept that.
+    ``saved_state`` is the file's, by the names that it was saved for. ``orphans`` are the tensors
+    that state is kept for and no group has; ``shared`` says of a name's state, by its key, what has
+    memory in common with it.
 
-    ``steps`` are the names whose bytes differ after a step from those of the reference, with both
-    tensors. ``exempt`` names differ already for another reason.
+    ``steps`` are the names whose bytes differ from those of the reference ``after`` so many steps,
+    with both tensors, ``others`` what else differs then: the parameter whose state it is or ``""``,
+    what it is, and how it differs. ``changed`` are the places in a state dict that are others after
+    it was loaded into the optimizer. ``exempt`` names differ already for another reason.
     """
 
     actual: Observation
@@ -175,5 +178,7 @@ class Training:
     shared: Mapping[tuple[str, str], str] = field(default_factory=dict)
     changed: Sequence[str] = ()
     steps: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    others: Sequence[tuple[str, str, str]] = ()
+    after: int = 1
     error: str | None = None
     exempt: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""CKPT505 to CKPT509: what optimizers know is what the file says, and their steps are right.
+"""CKPT505 to CKPT511: what optimizers know is what the file says, and their steps are right.
 
 Apart from what optimizers refer to, which is in ``optimizers.py``.
 """
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import torch
 
-from pytest_ckptload.observe.tensors import first_difference, same_bits
+from pytest_ckptload.observe.state import tensors_in, unlike
+from pytest_ckptload.observe.tensors import first_difference, same_but_nan
 from pytest_ckptload.rules.facts import Training
 from pytest_ckptload.rules.rule import Broken, rule
 
@@ -32,32 +33,30 @@ def state_not_restored(t: Training) -> Iterator[Broken]:
         if actual is None:
             yield Broken(name, f"no state, expected {', '.join(sorted(expected))}")
             continue
+        saved = t.saved_state.get(name, {})
         for key, value in expected.items():
-            saved = t.saved_state.get(name, {}).get(key)
-            wanted = saved if _is_as_saved(actual.get(key), saved) else value
-            if (difference := _unlike(actual.get(key), wanted)) is not None:
+            own, kept = actual.get(key), saved.get(key)
+            if _converted(own, value, kept) is not None:
+                continue  # which is another rule's
+            as_saved = _dtypes(own) == _dtypes(kept) != _dtypes(value)
+            if (difference := unlike(own, kept if as_saved else value)) is not None:
                 yield Broken(f"{name} {key}", difference, (name,))
 
 
-def _is_as_saved(actual: object, saved: object) -> bool:
-    """Whether a tensor has the dtype that it has in the file."""
-    both = isinstance(actual, torch.Tensor) and isinstance(saved, torch.Tensor)
-    return both and actual.dtype == saved.dtype  # type: ignore[attr-defined]
+def _converted(actual: object, expected: object, saved: object) -> str | None:
+    """Which tensor of a value of the state is not where it is expected, or has a dtype that neither
+    the eager optimizer's value has nor the file's; in words.
+    """
+    as_saved = _dtypes(actual) == _dtypes(saved)
+    for one, other in zip(tensors_in(actual), tensors_in(expected), strict=False):
+        cast = one.dtype != other.dtype and not as_saved
+        if one.shape == other.shape and (cast or one.device != other.device):
+            return f"{one.dtype} on {one.device}, expected {other.dtype} on {other.device}"
+    return None
 
 
-def _unlike(actual: object, expected: object) -> str | None:
-    """How a value of the state differs, but for dtypes and devices, in words."""
-    if isinstance(expected, list) and isinstance(actual, list) and len(actual) == len(expected):
-        unlike = (_unlike(left, right) for left, right in zip(actual, expected, strict=True))
-        return next((difference for difference in unlike if difference is not None), None)
-    if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
-        alike = type(actual) is type(expected) and actual == expected
-        return None if alike else f"{actual!r}, expected {expected!r}"
-    if actual.shape != expected.shape:
-        return f"of shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
-    if _kind(actual) != _kind(expected):
-        return None  # which is another rule's
-    return None if same_bits(actual, expected) else str(first_difference(actual, expected))
+def _dtypes(value: object) -> list[torch.dtype]:
+    return [tensor.dtype for tensor in tensors_in(value)]
 
 
 @rule(
@@ -83,32 +82,9 @@ def state_dtype(t: Training) -> Iterator[Broken]:
     for name, expected in t.eager_state.items():
         actual, saved = t.state.get(name, {}), t.saved_state.get(name, {})
         for key, value in expected.items():
-            for left, right, kept in _tensors(actual.get(key), value, saved.get(key)):
-                as_saved = left.device == right.device and _is_as_saved(left, kept)
-                if _kind(left) != _kind(right) and not as_saved:
-                    evidence = f"{_told(left)}, expected {_told(right)}"
-                    yield Broken(f"{name} {key}", evidence, (name,))
-                    break
-
-
-def _kind(tensor: torch.Tensor) -> tuple[torch.dtype, torch.device]:
-    return tensor.dtype, tensor.device
-
-
-def _told(tensor: torch.Tensor) -> str:
-    return f"{tensor.dtype} on {tensor.device}"
-
-
-def _tensors(
-    actual: object, expected: object, saved: object
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, object]]:
-    """The tensors of two values of a state that are each other's, with that in the file."""
-    if isinstance(actual, torch.Tensor) and isinstance(expected, torch.Tensor):
-        yield actual, expected, saved
-    elif isinstance(actual, list) and isinstance(expected, list):
-        kept = saved if isinstance(saved, list) else [None] * len(expected)
-        for values in zip(actual, expected, kept, strict=False):
-            yield from _tensors(*values)
+            evidence = _converted(actual.get(key), value, saved.get(key))
+            if evidence is not None:
+                yield Broken(f"{name} {key}", evidence, (name,))
 
 
 @rule(
@@ -134,21 +110,30 @@ def state_shared(t: Training) -> Iterator[Broken]:
     "CKPT508",
     "step-differs",
     Training,
-    statement="A step moves the loaded module to the very bytes the eager module moves to.",
+    statement="Training goes on to the very bytes that the eager module goes on to.",
     explanation=(
-        "Both modules are given the same gradients and one step of the same optimizer. Names that "
-        "differed before the step are left out."
+        "Both modules are given the same gradients and the same steps of the same optimizer. "
+        "Compared after one, two and five are parameters and buffers; where these agree, the "
+        "optimizer's state, the learning rates, the losses, and the scheduler where the resumer "
+        "gives one. Names that differed before the steps are left out."
     ),
-    cause="Parameters share memory, cannot be written to, or the optimizer steps other tensors.",
+    cause=(
+        "Parameters share memory, cannot be written to, or the optimizer steps other tensors, with "
+        "other settings or from another state."
+    ),
     fix="See the other findings of this case first; then compare state and references.",
     references=("pytorch/pytorch#102212",),
 )
 def step_differs(t: Training) -> Iterator[Broken]:
+    after = "after the step" if t.after == 1 else f"after {t.after} steps"
     if t.error is not None:
-        yield Broken("the step", t.error)
+        yield Broken("the step", t.error if t.after == 1 else f"number {t.after} raised {t.error}")
     for name, (actual, expected) in t.steps.items():
         if name not in t.exempt:
-            yield Broken(name, f"after the step, {first_difference(actual, expected)}")
+            yield Broken(name, f"{after}, {first_difference(actual, expected)}")
+    for name, what, difference in () if t.steps else t.others:
+        names = (name,) if name else ()
+        yield Broken(f"{name} {what}".strip(), f"{after}, {difference}", names)
 
 
 @rule(
@@ -170,3 +155,79 @@ def step_differs(t: Training) -> Iterator[Broken]:
 def state_dict_changed(t: Training) -> Iterator[Broken]:
     for place in t.changed:
         yield Broken(f"state_dict(){place}", "is another after loading", ("the state dict",))
+
+
+@rule(
+    "CKPT510",
+    "state-converted",
+    Training,
+    statement="The optimizer's state has the dtypes that it has in the file.",
+    explanation=(
+        "Torch's `load_state_dict` casts floating state to the dtype of its parameter, so that "
+        "moments in float32 of a bfloat16 parameter lose bits, and counts with them. Training then "
+        "does not go on as it would have without the interruption."
+    ),
+    cause="`Optimizer.load_state_dict` cast the state to the dtype of the parameters.",
+    fix=(
+        "After `optimizer.load_state_dict(saved)`, put the file's tensors in the place of those "
+        "that were cast, from a hook of `register_load_state_dict_post_hook`."
+    ),
+    references=(
+        "pytorch/pytorch#43706",
+        "pytorch/torchtitan#4615",
+        "facebookresearch/fairscale#50",
+    ),
+    advice=True,
+)
+def state_cast(t: Training) -> Iterator[Broken]:
+    for name, key, actual, saved in _followed(t):
+        if _is_cast(actual, saved):
+            yield Broken(f"{name} {key}", f"{actual.dtype}, saved in {saved.dtype}", (name,))
+
+
+@rule(
+    "CKPT511",
+    "state-of-another",
+    Training,
+    statement="The state of a parameter is the one that was saved for its name.",
+    explanation=(
+        "Torch's `load_state_dict` gives out state in the order of the parameters, whatever their "
+        "names are. Where the order is not that of the run that saved it, parameters of one shape "
+        "have each other's moments, in silence."
+    ),
+    cause="The optimizer holds its parameters in another order than the one that was saved.",
+    fix=(
+        "Make optimizers of `named_parameters()`, and put the saved state in order by "
+        "`param_names` before loading it, in a hook of `register_load_state_dict_pre_hook`."
+    ),
+    references=("pytorch/pytorch#1489", "pytorch/pytorch#134107"),
+    advice=True,
+)
+def state_of_another(t: Training) -> Iterator[Broken]:
+    for name in t.eager_state.keys() - t.saved_state.keys() if t.saved_state else ():
+        if t.eager_state[name] and t.state.get(name):
+            yield Broken(name, "has state, and none was saved for this name")
+    for name, key, actual, saved in _followed(t):
+        if not _is_cast(actual, saved):
+            yield Broken(f"{name} {key}", f"saved for this name: {unlike(actual, saved)}", (name,))
+
+
+def _followed(t: Training) -> Iterator[tuple[str, str, torch.Tensor, torch.Tensor]]:
+    """The tensors of state that are as the eager optimizer loads them, and not as the file has
+    them.
+    """
+    for name, expected in t.eager_state.items():
+        actual, saved = t.state.get(name, {}), t.saved_state.get(name, {})
+        for key in expected.keys() & actual.keys() & saved.keys():
+            if unlike(actual[key], expected[key]) is not None:
+                continue  # of which CKPT505 speaks
+            pairs = zip(tensors_in(actual[key]), tensors_in(saved[key]), strict=False)
+            unequal = ((one, other) for one, other in pairs if unlike(one, other) is not None)
+            yield from ((name, key, *pair) for pair in unequal)
+
+
+def _is_cast(actual: torch.Tensor, saved: torch.Tensor) -> bool:
+    """Whether a tensor is the saved one in another dtype."""
+    if actual.dtype == saved.dtype or actual.shape != saved.shape:
+        return False
+    return same_but_nan(actual, saved.to(actual.device, actual.dtype))

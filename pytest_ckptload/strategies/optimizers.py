@@ -93,7 +93,8 @@ def resume_covering(
 ) -> Iterator[Case]:
     """The cases that a check of a resumer begins with: those without an optimizer's feature, with
     the simplest optimizer, in turns with each choice of each feature of optimizers alone, and each
-    class, where all features, or none, are wanted; last, pairs of those that have few choices.
+    class, where all features, or none, are wanted; pairs of those that have few choices; last,
+    where all are wanted, each class with every feature that it takes, in as few cases as can be.
     """
     plain = Case(_MODULE if structure is None else None)
     chosen = [*_features(features, without).values()]
@@ -105,6 +106,39 @@ def resume_covering(
     of_modules = (replace(case, optimizer=_simplest(_ENTRIES[0])) for case in simple)
     yield from in_rounds([of_modules, in_rounds(kinds)])
     yield from paired(chosen, covered, partial(_with_first_optimizer, plain))
+    if features is None:
+        for entry in _ENTRIES:
+            yield from _crowded(plain, _simplest(entry), chosen)
+
+
+def _crowded(case: Case, spec: OptimizerSpec, features: Sequence[Feature]) -> Iterator[Case]:
+    """``case`` with this optimizer, and all features that it takes: so many at once as leave each
+    other what they are.
+    """
+    left = [feature for feature in features if _takes(spec, feature)]
+    while left:
+        plan = Plan(optimizer=spec)
+        on = []
+        for feature in left:
+            before = plan.optimizer
+            if feature.apply(plan, first) is False or not _keeps(before, plan.optimizer, spec):
+                plan.optimizer = before
+            else:
+                on.append(feature)
+        yield _with_optimizer(case, spec, on, first)
+        left = [feature for feature in left if feature not in on]
+
+
+def _keeps(before: OptimizerSpec, after: OptimizerSpec, simplest: OptimizerSpec) -> bool:
+    """Whether all by which ``before`` differs from the simplest one is in ``after``, too."""
+    return (
+        all(
+            getattr(after, name) == value
+            for name, value in vars(before).items()
+            if name != "kwargs" and value != getattr(simplest, name)
+        )
+        and after.kwargs.items() >= before.kwargs.items()
+    )
 
 
 def _choices(feature: Feature, plain: Case, covered: Counter[str]) -> Iterator[Case]:

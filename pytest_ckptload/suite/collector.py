@@ -18,10 +18,11 @@ from pytest_ckptload.extending import added_rules
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for, with_mutants
 from pytest_ckptload.inputs import check_codes, check_loader, check_names, given_case, imported
-from pytest_ckptload.loader import Loader, loader_name
+from pytest_ckptload.loader import Loader, MakeOptimizer, loader_name
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
 from pytest_ckptload.suite.plan import (
+    OPTIMIZER,
     Subject,
     SuiteTest,
     groups,
@@ -35,6 +36,8 @@ from pytest_ckptload.zoo import FEATURES
 __all__ = ["SuitePlugin"]
 
 ROOT = "ckptload"
+
+_OPTIMIZERS = "pytest_ckptload_optimizers"
 
 
 class SuitePlugin:
@@ -56,9 +59,11 @@ class SuitePlugin:
         loaders = {test.subject.name for test in self.tests}
         where = {test.device for test in self.tests}
         rules = f"{_count(self.rules, 'rule')} added, " if self.rules else ""
+        own = {test.group.name for test in self.tests if test.group.name.startswith(OPTIMIZER)}
+        optimizers = f"{_count(len(own), 'optimizer')} added, " if own else ""
         return (
             f"{_count(len(loaders), 'loader')}, {_count(len(self.settings.models), 'model')}, "
-            f"{rules}{_count(len(where), 'device')} ({', '.join(sorted(where))}), "
+            f"{optimizers}{rules}{_count(len(where), 'device')} ({', '.join(sorted(where))}), "
             f"{self._isolation(where)}"
         )
 
@@ -102,6 +107,7 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
             name.partition(":")[2]: imported("--ckptload-model", name) for name in settings.models
         }
         loaders, recipes = _loaders(config, settings)
+        optimizers = _optimizers(config) if recipes else {}
         if settings.replay is not None:
             given_case(settings.replay, config.invocation_params.dir)
         chosen = subjects(
@@ -114,7 +120,7 @@ def _tests(config: pytest.Config, settings: Settings) -> Iterator[SuiteTest]:
         if subject.training and (given or settings.features is not None):
             continue
         fitting = (
-            resume_groups()
+            resume_groups(optimizers)
             if subject.training
             else groups(
                 models=models,
@@ -158,6 +164,22 @@ def _loaders(config: pytest.Config, settings: Settings) -> tuple[dict[str, Loade
                 check_loader(loader)
                 loaders[name] = loader
     return loaders, recipes
+
+
+def _optimizers(config: pytest.Config) -> dict[str, MakeOptimizer]:
+    """The user's optimizer factories by name."""
+    optimizers: dict[str, MakeOptimizer] = {}
+    for answer in config.hook.pytest_ckptload_optimizers(config=config):
+        for name, make in (answer or {}).items():
+            if name in optimizers:
+                raise ValueError(f"{_OPTIMIZERS}: there is an optimizer {name!r} already")
+            if not callable(make):
+                raise TypeError(
+                    f"{_OPTIMIZERS}: {name!r} is a callable that makes an optimizer for a module, "
+                    f"not {make!r}"
+                )
+            optimizers[name] = make
+    return optimizers
 
 
 class _Suite(pytest.Collector):
@@ -234,7 +256,15 @@ class _SuiteItem(pytest.Item):
         return self.config.rootpath / ROOT, None, self.nodeid.partition("::")[2]
 
 
-_SENTENCES = ("factory.py", "inputs.py", "checks.py", "runs.py", "given.py", "from_state.py")
+_SENTENCES = (
+    "factory.py",
+    "inputs.py",
+    "checks.py",
+    "runs.py",
+    "given.py",
+    "from_state.py",
+    "saving.py",
+)
 
 
 def _ours(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:

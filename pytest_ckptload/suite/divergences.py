@@ -16,6 +16,7 @@ __all__ = ["DIVERGENCES", "Divergence", "divergences_of"]
 _ASSIGN = ("meta_assign", "mmap_meta_assign", "mmap_stream")
 _SWAP = ("mmap_meta_swap", "mmap_meta_swap_resume")
 _RESUME = ("mmap_meta_assign_resume", "mmap_meta_swap_resume")
+_RESUMERS = ("eager_resume", *_RESUME)
 _MAPPED = ("mmap", "mmap_meta_assign", "mmap_meta_swap", "mmap_stream")
 _PLACES = {"cpu": "the CPU", "other": "other devices than the CPU"}
 _META = (*_ASSIGN, "mmap_meta_swap", *_RESUME)
@@ -175,6 +176,13 @@ DIVERGENCES = (
         "a copy in place into a meta tensor does nothing",
     ),
     Divergence(
+        "CKPT508",
+        "custom-load",
+        _RESUME,
+        "pytorch/pytorch#105963",
+        "LBFGS reads all parameters at once, and cannot where one is left on meta",
+    ),
+    Divergence(
         "CKPT303",
         "nested-load",
         _META,
@@ -306,6 +314,35 @@ DIVERGENCES = (
         "pytorch/pytorch#186796",
         "swapping refuses parameters that a recurrent module holds weak references to",
         classes=frozenset({"RNN", "LSTM", "GRU"}),
+    ),
+    Divergence(
+        "CKPT510",
+        "state-dtype",
+        _RESUMERS,
+        "pytorch/pytorch#43706",
+        "floating state is cast to the dtype of its parameter",
+    ),
+    Divergence(
+        "CKPT510",
+        "low-precision",
+        _RESUMERS,
+        "pytorch/pytorch#43706",
+        "what NAdam and ASGD count in float32 is cast to the dtype of the parameter, and rounded",
+    ),
+    Divergence(
+        "CKPT510",
+        "mixed-dtype",
+        _RESUMERS,
+        "pytorch/pytorch#43706",
+        "what NAdam and ASGD count in float32 is cast to the dtype of the parameter",
+    ),
+    Divergence(
+        "CKPT511",
+        "reordered-parameters",
+        _RESUMERS,
+        "pytorch/pytorch#1489",
+        "state is given out in the order of the parameters, though the file has their names",
+        since="2.6",
     ),
 )
 

@@ -16,13 +16,14 @@ import torch
 from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Checker
 from pytest_ckptload.finding import Finding
-from pytest_ckptload.loader import Build, Loader, Resumer
+from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer
 from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_stream
-from pytest_ckptload.resuming import adamw
+from pytest_ckptload.resuming import adamw, nadam
 from pytest_ckptload.suite.divergences import Divergence, divergences_of
 from pytest_ckptload.zoo import FEATURES
 
 __all__ = [
+    "OPTIMIZER",
     "Group",
     "Subject",
     "SuiteTest",
@@ -34,6 +35,9 @@ __all__ = [
 
 # The group without features, which has every class of the catalogue.
 PLAIN = "plain"
+
+# What the groups with an optimizer of the user's are called, before its name.
+OPTIMIZER = "optimizer-"
 
 # Random cases for each feature: few, for the suite has hundreds of groups, and what a feature shows
 # alone the covering set has shown.
@@ -150,16 +154,21 @@ def mutant_groups(models: Mapping[str, Build]) -> Iterator[Group]:
         yield Group(f"mutants-{name}", {"build": build}, mutants=True)
 
 
-def resume_groups() -> Iterator[Group]:
-    """The groups that each resumer is tested with: optimizers, and what makes it hard for them."""
+def resume_groups(optimizers: Mapping[str, MakeOptimizer]) -> Iterator[Group]:
+    """The groups that each resumer is tested with: optimizers, and what makes it hard for them;
+    last, each of the ``optimizers`` of the user's.
+    """
     yield Group("optimizers", {"features": ()}, examples=40)
     for name, feature in FEATURES.items():
         if feature.of == "optimizer":
             yield Group(name, {"features": (name,)}, feature=name)
-    for name in ("tied", "frozen"):
-        arguments = {"features": (name,), "make_optimizer": adamw}
+    known: dict[str, MakeOptimizer] = {"tied": adamw, "frozen": adamw, "low-precision": nadam}
+    for name, make in known.items():
+        arguments = {"features": (name,), "make_optimizer": make}
         yield Group(name, arguments, feature=name)
     yield Group("mixed", {}, examples=40)
+    for name, make in optimizers.items():
+        yield Group(f"{OPTIMIZER}{name}", {"features": (), "make_optimizer": make}, examples=20)
 
 
 def groups(

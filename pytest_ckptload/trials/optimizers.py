@@ -6,92 +6,48 @@ refer to, what its groups say, and its state by the names of parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import torch
-
-from pytest_ckptload.observe import Observation
-from pytest_ckptload.observe.optimizer import (
-    groups_of,
-    orphans_of,
-    settings_of,
-    shared_state,
-    state_by_name,
-)
+from pytest_ckptload.observe.optimizer import groups_of, settings_of
+from pytest_ckptload.observe.state import orphans_of, shared_state, state_by_name
 from pytest_ckptload.rules import Training
+from pytest_ckptload.trials.continuing import Run, expected_state
+from pytest_ckptload.trials.saving import SavedRun
 from pytest_ckptload.trials.training import names_of_slots
 
-__all__ = ["kept_as_saved", "shared_with", "side_by_side"]
+__all__ = ["shared_with", "side_by_side"]
 
 
-def side_by_side(
-    actual: Observation,
-    eager: Observation,
-    optimizer: Any,
-    eager_optimizer: torch.optim.Optimizer,
-    payload: Mapping[str, Any],
-    exempt: frozenset[str],
-) -> Training:
+def side_by_side(actual: Run, eager: Run, saved: SavedRun, exempt: frozenset[str]) -> Training:
     """The facts about an optimizer that was resumed, before anything is done with it."""
-    outer, *inner = groups_of(optimizer)
-    eager_groups = groups_of(eager_optimizer)[0]
-    names = [names_of_slots(eager, slots) for slots in eager_groups.slots]
-    state, eager_state = state_by_name(actual, optimizer), state_by_name(eager, eager_optimizer)
-    usual = shared_state(eager, eager_state)
+    outer, *inner = groups_of(actual.optimizer)
+    eager_groups = groups_of(eager.optimizer)[0]
+    state, eager_state = (state_by_name(run.module, run.optimizer) for run in (actual, eager))
+    usual = shared_state(eager.module, eager_state)
+    slots = [names_of_slots(eager.module, slots) for slots in eager_groups.slots]
+    expected = expected_state(state, eager_state, saved.state, saved.placed(slots))
     return Training(
-        actual,
-        eager,
+        actual.module,
+        eager.module,
         outer.slots,
-        names,
+        slots,
         state,
-        {name: kept for name, kept in eager_state.items() if name not in exempt},
-        _saved_state(payload["optimizer"], names),
+        {name: kept for name, kept in expected.items() if name not in exempt},
+        saved.state or {},
         settings_of(outer),
         settings_of(eager_groups),
         outer.where,
         {groups.where: groups.slots for groups in inner},
-        () if orphans_of(eager_optimizer) else orphans_of(optimizer),
+        () if orphans_of(eager.optimizer) else orphans_of(actual.optimizer),
         {
             place: other
-            for place, other in shared_state(actual, state).items()
+            for place, other in shared_state(actual.module, state).items()
             if place not in usual and place[0] not in exempt
         },
         exempt=exempt,
     )
 
 
-def _saved_state(
-    saved: Mapping[str, Any], names: Sequence[Sequence[str | None]]
-) -> dict[str, Mapping[str, object]]:
-    """The state in the file by the names of the parameters in its places; of an optimizer whose
-    state dict is not as torch has it, none.
-    """
-    state, groups = saved.get("state"), saved.get("param_groups")
-    if not isinstance(state, Mapping) or not isinstance(groups, list):
-        return {}
-    return {
-        name: state[number]
-        for group, members in zip(groups, names, strict=False)
-        for number, name in zip(group["params"], members, strict=False)
-        if name is not None and number in state
-    }
-
-
-def kept_as_saved(training: Training) -> set[str]:
-    """The names whose state has the dtypes of the file, where eager loading converts it: their
-    steps are others.
-    """
-    return {
-        name
-        for name, kept in training.state.items()
-        for key, value in training.eager_state.get(name, {}).items()
-        if isinstance(value, torch.Tensor)
-        and getattr(kept.get(key), "dtype", value.dtype) != value.dtype
-    }
-
-
-def shared_with(first: Observation, optimizer: Any, second: Observation, other: Any) -> Training:
+def shared_with(first: Run, second: Run) -> Training:
     """What the state of one optimizer has in common with that of another, resumed as it was."""
-    state, other_state = state_by_name(first, optimizer), state_by_name(second, other)
-    return Training(first, second, [], [], shared=shared_state(first, state, other_state))
+    state, other = (state_by_name(run.module, run.optimizer) for run in (first, second))
+    shared = shared_state(first.module, state, other)
+    return Training(first.module, second.module, [], [], shared=shared)

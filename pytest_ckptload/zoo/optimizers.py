@@ -118,7 +118,9 @@ _MOMENTUM: tuple[_Arguments, ...] = (
 
 
 def _adam(name: str) -> OptimizerEntry:
-    return OptimizerEntry(name, (_LR, _AMSGRAD, _DECAY, _BETAS, _MAXIMIZE))
+    known = inspect.signature(getattr(torch.optim, name)).parameters
+    decay = _DECOUPLED if "decoupled_weight_decay" in known else _DECAY  # Adam's, since 2.7
+    return OptimizerEntry(name, (_LR, _AMSGRAD, decay, _BETAS, _MAXIMIZE))
 
 
 _ENTRIES = (
@@ -131,7 +133,13 @@ _ENTRIES = (
     OptimizerEntry("Adadelta", (_LR, _values("rho", None, 0.5), _DECAY, _MAXIMIZE)),
     OptimizerEntry(
         "Adagrad",
-        (_LR, _values("initial_accumulator_value", None, 0.5), _values("lr_decay", None, 0.5)),
+        (
+            _LR,
+            _values("initial_accumulator_value", None, 0.5),
+            _values("lr_decay", None, 0.5),
+            _DECAY,
+            _MAXIMIZE,
+        ),
     ),
     OptimizerEntry("ASGD", (_LR, _values("t0", None, 1), _DECAY, _MAXIMIZE)),
     OptimizerEntry(
@@ -176,19 +184,22 @@ SCHEDULERS: Mapping[str, _Arguments] = {
 """Schedulers of learning rates, by class, with their arguments."""
 
 
-def with_implementation(spec: OptimizerSpec, name: str) -> OptimizerSpec | None:
-    """``spec`` with the implementation ``"foreach"``, ``"fused"`` or ``"capturable"`` on; ``None``
-    where its class has none, or has another on that it goes not with.
+def with_implementation(spec: OptimizerSpec, name: str, *, on: bool = True) -> OptimizerSpec | None:
+    """``spec`` with the implementation ``"foreach"``, ``"fused"`` or ``"capturable"`` on, or off;
+    ``None`` where its class has none, or has another on that it goes not with.
     """
     rivals = {"foreach": "fused", "fused": "foreach"}
-    taken = spec.kwargs.get(rivals.get(name, ""))
+    taken = on and spec.kwargs.get(rivals.get(name, ""))
     if taken or not OPTIMIZERS[spec.factory].accepts(name):
         return None
-    return replace(spec, kwargs={**spec.kwargs, name: True})
+    return replace(spec, kwargs={**spec.kwargs, name: on})
 
 
-def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> torch.optim.Optimizer:
-    """A fresh optimizer for the parameters of ``module`` that its class can step.
+def build_optimizer(
+    spec: OptimizerSpec, module: nn.Module, *, reverse: bool = False
+) -> torch.optim.Optimizer:
+    """A fresh optimizer for the parameters of ``module`` that its class can step; with ``reverse``
+    each group has them the other way round.
 
     Raises ``ValueError`` where the catalogue has no such class.
     """
@@ -202,7 +213,8 @@ def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> torch.optim.Optim
         and entry.takes(parameter)
         and (_real(parameter) or not spec.kwargs.get("fused"))
     ]
-    dealt = list(_dealt(spec.groups or (GroupSpec(),), given))
+    order = -1 if reverse else 1
+    dealt = [(kw, hand[::order]) for kw, hand in _dealt(spec.groups or (GroupSpec(),), given)]
     # A group without parameters has no names, and torch wants all groups with names or none.
     named = spec.named and all(members for _, members in dealt)
     groups = [

@@ -17,6 +17,7 @@ import torch
 from pytest_ckptload import resuming
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.recipes import eager_resume
+from pytest_ckptload.trials import continuing, saving
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,8 +42,13 @@ def test_own_time_per_example(benchmark, monkeypatch):
 
         return run
 
-    for name in ("write", "eager_resume", "take_step"):
-        monkeypatch.setattr(resuming, name, timed(getattr(resuming, name)))
+    for module, name in (
+        (resuming, "write"),
+        (resuming, "eager_resume"),
+        (saving, "take_step"),
+        (continuing, "take_step"),
+    ):
+        monkeypatch.setattr(module, name, timed(getattr(module, name)))
     own, last = [], time.process_time()
     examine = resuming.examine_resume
 
@@ -63,11 +69,14 @@ def test_own_time_per_example(benchmark, monkeypatch):
 
 
 def test_the_meta_test_on_50_seeds(benchmark):
-    """`check_resume(eager_resume)`: no finding and no advice, whatever is drawn."""
+    """`check_resume(eager_resume)`: no finding and no advice, whatever is drawn, but what torch is
+    known to do.
+    """
+    known = {"CKPT510": "torch casts state", "CKPT511": "torch goes by the order of parameters"}
 
     def all_seeds():
         for seed in range(50):
             checker = Checker(Defaults(seed=seed, max_examples=30, strict=True))
-            assert checker.check_resume(eager_resume).advice == ()
+            assert checker.check_resume(eager_resume, allow=known).advice == ()
 
     benchmark.pedantic(all_seeds, rounds=1)

@@ -1,4 +1,4 @@
-"""The implementation over lists of tensors."""
+"""The implementation over lists of tensors, or the one over a tensor after the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pytest_ckptload.zoo.optimizers import with_implementation
 
 
 def _apply(plan: Plan, choose: Choose) -> bool:
-    switched = with_implementation(plan.optimizer, "foreach")
+    switched = with_implementation(plan.optimizer, "foreach", on=choose((True, False)))
     plan.optimizer = switched or plan.optimizer
     return switched is not None
 
@@ -15,7 +15,7 @@ def _apply(plan: Plan, choose: Choose) -> bool:
 FEATURE = Feature(
     name="foreach",
     of="optimizer",
-    sentence="It steps all of its parameters at once.",
+    sentence="It is told to step all of its parameters at once, or one after the other.",
     references=("pytorch/pytorch#102047",),
     apply=_apply,
 )
