@@ -179,3 +179,12 @@ def keeps_two_copies(build: Build, path: Path, device: torch.device) -> nn.Modul
     """The state dict stays on the device beside the module."""
     _KEPT[:] = [torch.load(path, map_location=device, weights_only=True, mmap=True)]
     return lets_go(build, path, device)
+
+
+@after("CKPT506", "pytorch/pytorch#80809", training=True, features=("scalar",), elsewhere=True)
+def leaves_state_on_the_cpu(module: nn.Module, optimizer: Any) -> None:
+    """The moments of parameters on a device are read to the CPU, and stay there."""
+    for state in optimizer.state.values():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and key != "step":
+                state[key] = value.cpu()

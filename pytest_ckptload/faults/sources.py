@@ -115,6 +115,7 @@ SOURCES = {
     "pytorch/pytorch#25892": "map_location to GPU holds two copies",
     "pytorch/pytorch#42155": "from_file(shared=True) past free space dies on write",
     "pytorch/pytorch#43706": "Optimizer state cast to the parameter dtype on load",
+    "pytorch/pytorch#80809": "Adam cannot resume: the count of steps was moved to the device",
     "pytorch/pytorch#81690": "torch.save lost conj/neg bits",
     "pytorch/pytorch#82412": "map_location to meta is not supported",
     "pytorch/pytorch#84053": "AveragedModel buffers not synced",
