@@ -168,7 +168,7 @@ class _Examination:
         succeeded = expect == "load" and attempted.error is None
         aftermath = self._aftermath(attempted.left, expected.left if succeeded else None, around)
         if succeeded and attempted.taken is not None and expected.taken is not None:
-            self.findings += judge(self._memory(attempted.taken, expected.taken))
+            self.findings += judge(self._memory(attempted.taken, expected))
         trained = left
         if reference is not None and isinstance(loaded, nn.Module):
             self._compare(loaded, reference, expect, left)
@@ -277,11 +277,17 @@ class _Examination:
             line = (refused or "").splitlines()[0]
             yield f"not judged on {self.device}: {line[:160]}"
 
-    def _memory(self, taken: Taken, eager: Taken) -> DeviceMemory:
+    def _memory(self, taken: Taken, expected: Expectation) -> DeviceMemory:
+        """What the load took beside what eager loading takes. Garbage that goes in the meantime
+        makes less of either: where the load took more, both are looked at again without.
+        """
+        eager = expected.taken
+        assert eager is not None
         # Allocators round up, each block to some 512 bytes.
-        slack = eager.held // 4 + 512 * (len(self.sample.values) + 1)
-        if taken.held > eager.held + slack:
+        slack = max(eager.held, 0) // 4 + 512 * (len(self.sample.values) + 1)
+        if taken.held > eager.held + slack or taken.peak > eager.peak + slack:
             taken = taken.collected()
+            eager = self._expected().taken or eager
         return DeviceMemory(str(self.device), taken.peak, taken.held, eager.peak, eager.held, slack)
 
     def _ours(self, left: object) -> bool:
