@@ -170,7 +170,9 @@ def test_and_is_then_to_have_the_bits_of_the_file():
     optimizer = OptimizerSpec(HEAVY.factory, HEAVY.kwargs, state_dtype="float64")
     assert codes(rounded, optimizer) == []  # what was float32 before it was saved loses nothing
     wrong = then(lambda optimizer: moments(optimizer, lambda t: t.double() * 2))
-    assert codes(wrong, optimizer) == ["CKPT505", "CKPT505"]
+    found = findings(wrong, optimizer)
+    assert [finding.code for finding in found] == ["CKPT505", "CKPT505"]
+    assert found[0].evidence.startswith("4 of 4 elements differ")
     other = then(lambda optimizer: moments(optimizer, lambda t: t.half()))
     assert codes(other, optimizer) == ["CKPT506", "CKPT506"]
 
