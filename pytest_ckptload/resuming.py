@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, OptimizerSpec
-from pytest_ckptload.checker import accused, compare
 from pytest_ckptload.contents import dtypes_in, write
+from pytest_ckptload.examination import accused, compare
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import MakeOptimizer, MakeScheduler, Resumer, loader_name
 from pytest_ckptload.loads import Loaded, attempt, folder, quiet, renamed

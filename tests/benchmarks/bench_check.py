@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_ckptload import checker as checker_module
+from pytest_ckptload import reference
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.recipes import eager, mmap
 
@@ -55,7 +56,7 @@ def test_own_time_per_example(benchmark, monkeypatch):
     """Median over examples of draw + build + fill + observe + judge + step, all rules on."""
     clock = Clock()
     monkeypatch.setattr(checker_module, "write", clock.timed(checker_module.write))
-    monkeypatch.setattr(checker_module, "eager", clock.timed(checker_module.eager))
+    monkeypatch.setattr(reference, "eager", clock.timed(reference.eager))
     loader = clock.timed(mmap)
     whole, own = [], []
     last = [time.perf_counter()]

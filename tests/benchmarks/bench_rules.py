@@ -15,7 +15,7 @@ import warnings
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from pytest_ckptload import checker
+from pytest_ckptload import examination
 from pytest_ckptload.checker import examine
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.reference import Demands
@@ -50,7 +50,7 @@ class Clock:
 def watched(names):
     clock = Clock()
     for name in names:
-        setattr(checker, name, clock.timed(getattr(checker, name)))
+        setattr(examination, name, clock.timed(getattr(examination, name)))
     return clock
 
 
