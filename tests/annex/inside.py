@@ -277,3 +277,10 @@ def test_comparison_goes_on_where_the_device_cannot_compare(monkeypatch):
     right = left.clone()
     right[4] += 1
     assert not tensors.same_bits(left, right)
+
+
+def test_copies_that_do_not_block_are_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    check(eager, build=lambda: nn.Linear(2, 2), features=[], max_examples=0)
+    assert set(waited) == {torch.device("annex:1")}
