@@ -18,9 +18,6 @@ from pytest_ckptload.loader import Build, MakeOptimizer
 __all__ = ["built", "eager", "eager_resume", "state_dict_in"]
 
 
-_CPU = torch.device("cpu")
-
-
 def eager(
     build: Build,
     path: Path,
@@ -37,17 +34,13 @@ def eager(
 
 
 def built(build: Build, device: torch.device) -> nn.Module:
-    """A fresh module on its device, whatever the default is. It is made there: ``Module.to`` alone
-    unties buffers on the way, and on some devices parameters. One that has put itself on other
-    devices stays as it is.
-    """
+    """A fresh module, made on its device: ``Module.to`` unties. One on several devices stays so."""
     if device == torch.get_default_device():
         return build()
     with device:
         module = build()
-    tensors = (*module.parameters(), *module.buffers())
-    placed = any(tensor.device not in (device, _CPU) for tensor in tensors)
-    return module if placed else module.to(device)
+    spread = any(p.device not in (device, torch.device("cpu")) for p in module.parameters())
+    return module if spread else module.to(device)
 
 
 def eager_resume(

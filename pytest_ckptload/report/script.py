@@ -53,11 +53,17 @@ _OWN_IMPORTS: Mapping[str, Import] = {
     "torch": ("torch", None, "torch"),
 }
 
-# The recipes look for a state dict anywhere in a file: here it is the file.
-_INSTEAD = {
+# The recipes look for a state dict anywhere in a file, and build wherever they are told to.
+_PLAIN_FILE = {
     ("pytest_ckptload.recipes.eager", "state_dict_in"): (
         "def state_dict_in(payload: object) -> object:\n"
         "    return payload  # the file holds the state dict and nothing else"
+    )
+}
+_ON_CPU = {
+    ("pytest_ckptload.recipes.eager", "built"): (
+        "def built(build: Build, device: torch.device) -> nn.Module:\n"
+        "    return build()  # the device is the CPU, and so is the default"
     )
 }
 
@@ -111,7 +117,9 @@ class _Script:
         # A user's own factory may well be called build.
         self.build = "build" if build is None or loader_name(build) != "build" else "fresh"
         reserved = _RESERVED - {"build"} | {self.build}
-        instead = {} if case.checkpoint.payload else _INSTEAD
+        instead = {} if case.checkpoint.payload else _PLAIN_FILE
+        if device.type == "cpu":
+            instead = {**instead, **_ON_CPU}
         self.quoter = Quoter(reserved, _OWN_IMPORTS.values(), instead)
 
     def text(self) -> str:

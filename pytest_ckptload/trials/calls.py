@@ -67,10 +67,16 @@ def run(part: nn.Module, call: Call) -> Run | Exception:
 
 @contextmanager
 def copied(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """While inside, these tensors are in new memory, and what is written to them is undone."""
-    kept = [(tensor, tensor.data) for tensor in tensors]
-    for tensor, data in kept:
-        tensor.data = data.clone()
+    """While inside, these tensors are in new memory, and what is written to them is undone. Those
+    stay where they are that torch can give no other memory.
+    """
+    kept = []
+    for tensor in tensors:
+        data = tensor.data
+        copy = data.clone()
+        if torch._has_compatible_shallow_copy_type(tensor, copy):
+            kept.append((tensor, data))
+            tensor.data = copy
     try:
         yield
     finally:
