@@ -7,9 +7,9 @@ and the whole file as text where it cannot.
 from __future__ import annotations
 
 import base64
+import lzma
 import tempfile
 import textwrap
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -113,14 +113,14 @@ def _file_of(case: Case, module: nn.Module) -> bytes:
 
 
 def _rows(data: bytes) -> list[str]:
-    return textwrap.wrap(base64.b64encode(zlib.compress(data, 9)).decode(), _ROW)
+    return textwrap.wrap(base64.b64encode(lzma.compress(data)).decode(), _ROW)
 
 
 def _as_text(rows: Iterable[str]) -> Iterator[str]:
     yield "data = ("
     yield from (f'    "{row}"' for row in rows)
     yield ")"
-    yield "path.write_bytes(zlib.decompress(base64.b64decode(data)))"
+    yield "path.write_bytes(lzma.decompress(base64.b64decode(data)))"
 
 
 def _before_and_after(case: Case, module: nn.Module, damage: Damage) -> tuple[bytes, bytes]:

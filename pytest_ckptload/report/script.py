@@ -49,7 +49,7 @@ _OWN_IMPORTS: Mapping[str, Import] = {
     "tempfile": ("tempfile", None, "tempfile"),
     "threading": ("threading", None, "threading"),
     "zipfile": ("zipfile", None, "zipfile"),
-    "zlib": ("zlib", None, "zlib"),
+    "lzma": ("lzma", None, "lzma"),
     "torch": ("torch", None, "torch"),
 }
 
