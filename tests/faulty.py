@@ -15,7 +15,8 @@ def check_broken(fault, allow=None, **defaults):
 def check_sibling(fault, **defaults):
     # What is right may take its time, on a machine that has others to serve.
     given = {**fault.given, **fault.right}
-    return _check(fault, fault.sibling, given, None, **{"timeout": 60, **defaults})
+    allow = _advice_of_another(fault.code)
+    return _check(fault, fault.sibling, given, allow, **{"timeout": 60, **defaults})
 
 
 def found(fault, **defaults):
@@ -25,6 +26,12 @@ def found(fault, **defaults):
     except CheckpointMismatch as error:
         return error
     return None
+
+
+def _advice_of_another(code):
+    return lambda finding, case: (
+        "another rule's advice" if finding.advice and finding.code != code else None
+    )
 
 
 def _all_but(code):

@@ -18,7 +18,7 @@ from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager_resume
 from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.trials import continuing
-from pytest_ckptload.trials.continuing import Run, expected_state, go_on
+from pytest_ckptload.trials.continuing import Run, cast_state, expected_state, go_on
 from pytest_ckptload.trials.saving import save_run
 from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.zoo.feature import first
@@ -272,6 +272,19 @@ def test_of_a_parameter_that_had_no_state_by_name_none_is_expected():
     assert expected_state({}, eager, saved) == {}
     assert expected_state({}, eager, {"a": {"step": 2}}) == eager
     assert expected_state({}, eager, None) == eager
+
+
+def test_state_by_name_may_be_cast_as_torch_casts():
+    """The two halves of what torch does are two things: a resumer may take one of them."""
+    saved = {"b": {"step": 1, "exp_avg": torch.ones(1, dtype=torch.bfloat16)}}
+    module = nn.Module()
+    module.b = nn.Parameter(torch.zeros(1))
+    cast = cast_state(saved, observe(module))
+    assert cast["b"]["exp_avg"].dtype == torch.float32
+    for own in (saved, cast):
+        assert expected_state(own, {"a": {"step": 1}}, saved, None, cast) == own
+    double = {"b": {"step": 1, "exp_avg": torch.ones(1, dtype=torch.float64)}}
+    assert expected_state(double, {"a": {"step": 1}}, saved, None, cast) == {}
 
 
 @pytest.mark.parametrize("kwargs", [{"fused": True}, {"foreach": True}, {}])

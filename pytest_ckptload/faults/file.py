@@ -17,6 +17,7 @@ from pytest_ckptload.faults.fault import around, loader
 from pytest_ckptload.faults.parts import PLAIN, keeps_everything, kept_state, read_state
 from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -172,10 +173,10 @@ def returns_what_it_kept(load: Any, build: Build, path: Path, device: torch.devi
 
 
 def _loaded(build: Build, state: dict[str, torch.Tensor], device: torch.device) -> nn.Module:
-    """Each tensor is taken out of ``state`` once it is in the module, for the memory."""
-    module = build().to(device)
-    for name, tensor in module.state_dict().items():
-        tensor.copy_(state.pop(name, tensor))
+    """``state`` is emptied once it is in the module, for the memory."""
+    module = built(build, device)
+    module.load_state_dict(state, strict=False)
+    state.clear()
     return module
 
 

@@ -151,11 +151,11 @@ class _Beside(torch.optim.Optimizer):
 
 
 class _Same(_Beside):
-    """The same, and the one inside is told what was loaded."""
+    """The same, and what it has is what the one inside has that was told what to load."""
 
     def load_state_dict(self, state_dict: Any) -> None:
-        super().load_state_dict(state_dict)
         self.inner.load_state_dict(state_dict)
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
 
 def _tells_the_optimizer_inside(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
+
+import torch
 
 from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.state import State, state_by_name, state_of, tensors_in, unlike
@@ -18,7 +20,7 @@ from pytest_ckptload.rules import Training
 from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.trials.training import unlike_after
 
-__all__ = ["Run", "expected_state", "go_on", "is_of_others", "put_state"]
+__all__ = ["Run", "cast_state", "expected_state", "go_on", "is_of_others", "put_state"]
 
 # After so many steps the two are compared.
 _COMPARED = (1, 2, 5)
@@ -41,24 +43,50 @@ class Run:
 
 
 def expected_state(
-    actual: State, eager: State, saved: State | None, placed: State | None = None
+    actual: State,
+    eager: State,
+    saved: State | None,
+    placed: State | None = None,
+    cast: State | None = None,
 ) -> State:
     """What a resumer is right to have as state: what the eager optimizer made of the file's, or the
-    file's own, be it by name or, as ``placed``, by position; one value after the other.
+    file's own, be it by name, as it is or ``cast``, or, as ``placed``, by position; one value after
+    the other.
     """
     if saved is None:
         return eager
-    placed, expected = placed or {}, {}
+    files = placed or {}, cast or {}, saved
+    expected: dict[str, dict[str, object]] = {}
     for name, state in eager.items():
         own = actual.get(name, {})
         if own or name in saved:
-            found = [_kept(own, state, file.get(name, {})) for file in (placed, saved)]
-            expected[name] = {**state, **found[0], **found[1]}
+            expected[name] = dict(state)
+            for file in files:
+                expected[name] |= _kept(own, state, file.get(name, {}))
     for name in actual.keys() & (saved.keys() - eager.keys()):
-        kept = _kept(actual[name], {}, saved[name])
-        if kept.keys() == saved[name].keys():
-            expected[name] = kept
+        for file in files[1:]:
+            kept = _kept(actual[name], {}, file.get(name, {}))
+            if kept.keys() == saved[name].keys():
+                expected[name] = kept
     return expected
+
+
+def cast_state(saved: State, module: Observation) -> State:
+    """The file's state as torch casts it to the dtype of each parameter, but for counts."""
+    return {
+        name: {
+            key: value.to(module.places[name].tensor.dtype)
+            if key != "step" and _floating(value, module.places[name].tensor)
+            else value
+            for key, value in state.items()
+        }
+        for name, state in saved.items()
+        if name in module.places
+    }
+
+
+def _floating(value: object, parameter: torch.Tensor) -> TypeGuard[torch.Tensor]:
+    return isinstance(value, torch.Tensor) and parameter.is_floating_point()
 
 
 def _kept(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pytest_ckptload.observe.optimizer import groups_of, settings_of
 from pytest_ckptload.observe.state import orphans_of, shared_state, state_by_name
 from pytest_ckptload.rules import Training
-from pytest_ckptload.trials.continuing import Run, expected_state
+from pytest_ckptload.trials.continuing import Run, cast_state, expected_state
 from pytest_ckptload.trials.saving import SavedRun
 from pytest_ckptload.trials.training import names_of_slots
 
@@ -23,7 +23,8 @@ def side_by_side(actual: Run, eager: Run, saved: SavedRun, exempt: frozenset[str
     state, eager_state = (state_by_name(run.module, run.optimizer) for run in (actual, eager))
     usual = shared_state(eager.module, eager_state)
     slots = [names_of_slots(eager.module, slots) for slots in eager_groups.slots]
-    expected = expected_state(state, eager_state, saved.state, saved.placed(slots))
+    cast = cast_state(saved.state or {}, eager.module)
+    expected = expected_state(state, eager_state, saved.state, saved.placed(slots), cast)
     return Training(
         actual.module,
         eager.module,
