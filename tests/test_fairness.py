@@ -355,3 +355,20 @@ def test_bytes_that_are_no_bool_are_the_same_bytes_without_their_file(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save(module.state_dict(), path)
     assert after_deleting(module, path, tmp_path / "held.pt").changed == ()
+
+
+def test_a_frozen_part_of_a_trained_weight_is_not_written_to():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fused = nn.Parameter(torch.zeros(2))
+            self.part = nn.Parameter(self.fused.detach()[:1], requires_grad=False)
+            self.rest = nn.Parameter(self.fused.detach()[1:])
+
+    assert codes(Frozen, eager) == []
+
+
+@pytest.mark.parametrize("features", [["load-hooks", "nested"], ["extra-state", "nested"]], ids=str)
+def test_a_wrapped_file_that_was_ignored_still_has_the_modules_own_code_run(features):
+    checker = Checker(Defaults(seed=0, max_examples=40))
+    checker.check(loads_without_strict, features=features)

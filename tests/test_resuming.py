@@ -404,3 +404,11 @@ def test_what_is_no_scheduler_is_named():
 
     (finding,) = findings(resume)
     assert (finding.code, finding.evidence) == ("CKPT807", "returned a int for a scheduler")
+
+
+def test_state_by_name_is_held_to_nothing_of_the_parameter_that_stands_there():
+    """Adafactor keeps other things of a vector than of a matrix."""
+    eager = {"a": {"step": 1, "row": 2}, "b": {"step": 1, "whole": 3}}
+    saved = {"a": {"step": 1, "whole": 3}, "b": {"step": 1, "row": 2}}
+    assert expected_state(saved, eager, saved) == saved
+    assert expected_state(eager, eager, saved) == eager

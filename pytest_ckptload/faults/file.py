@@ -32,7 +32,8 @@ def _mapped(build: Build, path: Path, device: torch.device) -> nn.Module:
     seen: set[int] = set()
     for name, parameter in module.named_parameters():
         entry = state[name]
-        fits = entry.dtype == parameter.dtype and entry.is_contiguous()
+        fits = entry.dtype == parameter.dtype and entry.stride() == parameter.stride()
+        fits = fits and entry.is_contiguous()
         if fits and entry.untyped_storage().data_ptr() not in seen:
             seen.add(entry.untyped_storage().data_ptr())
             parameter.data = entry.detach()

@@ -63,6 +63,8 @@ def expected_state(
             expected[name] = dict(state)
             for file in files:
                 expected[name] |= _kept(own, state, file.get(name, {}))
+                if own.keys() != state.keys() and unlike(own, file.get(name)) is None:
+                    expected[name] = dict(own)  # and nothing of another parameter's
     for name in actual.keys() & (saved.keys() - eager.keys()):
         for file in files[1:]:
             kept = _kept(actual[name], {}, file.get(name, {}))
@@ -115,8 +117,8 @@ def put_state(run: Run, state: State, exempt: frozenset[str] = frozenset()) -> N
     own, held = state_by_name(run.module, run.optimizer), state_of(run.optimizer)
     for name in (own.keys() | state.keys()) - exempt:
         kept = held.setdefault(run.module.places[name].tensor, {})
-        if name not in state:
-            kept.clear()
+        for key in kept.keys() - state.get(name, {}).keys():
+            del kept[key]
         for key, value in state.get(name, {}).items():
             if value is not kept.get(key):
                 kept[key] = copy.deepcopy(value)

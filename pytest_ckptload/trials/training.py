@@ -97,12 +97,14 @@ def train(actual: Observation, reference: Observation, accused: frozenset[str]) 
 def _touch(actual: Observation, accused: frozenset[str]) -> None:
     """Write to what no optimizer steps: training does, to statistics and counters.
 
-    Buffers that no file holds are left alone: they may be the user's, shared by all modules.
+    Buffers that no file holds are left alone: they may be the user's, shared by all modules. So is
+    what has elements in common with others, of which some may be stepped.
     """
+    overlapping = {name for pair in actual.overlaps for name in pair}
     for name, place in actual.places.items():
         if place.kind not in ("parameter", "buffer") or name in accused:
             continue
-        if actual.groups[name][0] != name:
+        if actual.groups[name][0] != name or name in overlapping:
             continue  # once for each tensor: twice would undo it
         tensor = place.tensor
         plain_memory = tensor.layout == torch.strided and not tensor.is_meta and tensor.numel()
