@@ -6,7 +6,8 @@ a correct sibling is ever accused.
 Each run is a check as anybody makes it: all features, Hypothesis' own number of random cases. The
 fixed cases, with which every check begins, are the same for all seeds. So a fault that one of them
 shows is caught in every run, and timed in a few; and siblings go through them with the first seed
-only. ``--part 1/2`` takes every second fault, for two processes at a time.
+only. ``--part 1/2`` takes every second fault, for two processes at a time. Those that take another
+device than the CPU are left out, or with ``--annex`` taken alone, on the tests' second device.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--part", default="1/1")
+    parser.add_argument("--annex", action="store_true")
     parser.add_argument("--no-siblings", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -73,7 +75,11 @@ def main():
     medians = []
     first = {check_of(fault): fault for fault in reversed(FAULTS.values())}
     print(f"{'fault':45} {'code':9} {'caught':>9} {'median s':>9} {'worst s':>8}  sibling accused")
-    for fault in [*FAULTS.values()][part - 1 :: parts]:
+    if options.annex:
+        import annex  # noqa: F401  (from here on there is a second device)
+
+        DEFAULT["devices"] = ("annex:1",)
+    for fault in [f for f in FAULTS.values() if f.elsewhere == options.annex][part - 1 :: parts]:
         if options.only and fault.name not in options.only:
             continue
         times_caught, times = caught(fault, options.seeds)
