@@ -284,3 +284,13 @@ def test_copies_that_do_not_block_are_waited_for(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
     check(eager, build=lambda: nn.Linear(2, 2), features=[], max_examples=0)
     assert set(waited) == {torch.device("annex:1")}
+
+
+def test_the_device_counts_what_is_copied_to_it(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(nn.Linear(8, 8).state_dict(), path)
+    annex.backend.misbehave("", 0)  # counts from here
+    eager(lambda: nn.Linear(8, 8), path, torch.device("annex:0"))
+    copies, copied = annex.backend.copies()
+    assert copies >= 2
+    assert copied >= (8 * 8 + 8) * 4
