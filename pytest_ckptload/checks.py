@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.checker import examine, examine_file, examine_loaded
 from pytest_ckptload.control import controlled
 from pytest_ckptload.factory import user_subject
-from pytest_ckptload.finding import CheckpointMismatch, Verdict
+from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.given import checked_path
 from pytest_ckptload.ingredients import ingredients_of
 from pytest_ckptload.inputs import (
@@ -41,6 +42,7 @@ from pytest_ckptload.loader import (
     loader_name,
 )
 from pytest_ckptload.optimizer_factory import try_optimizer
+from pytest_ckptload.recipes import eager, eager_resume
 from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.script import script
 from pytest_ckptload.report.text import findings_text
@@ -168,13 +170,15 @@ class Checker:
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
 
         def examining(loader: Loader, demands: Demands) -> Examine:
-            def examined(case: Case, device: torch.device, where: Path | None) -> Verdict:
-                def of(loader: Loader) -> Verdict:
-                    return examine(case, loader, device, demands, subject, where)
-
-                return controlled(of(loader), device, demands, of)
-
-            return examined
+            return controlled(
+                lambda loader: (
+                    lambda case, device, where: examine(
+                        case, loader, device, demands, subject, where
+                    )
+                ),
+                loader,
+                demands.reference or partial(eager, dtype=demands.dtype),
+            )
 
         target = Target(
             loader_name(loader),
@@ -257,8 +261,14 @@ class Checker:
             left_out = (*left_out, "scheduler")
 
         def examining(resume: Resumer) -> Examine:
-            return lambda case, device, where: examine_resume(
-                case, resume, make_optimizer, device, subject, where, make_scheduler
+            return controlled(
+                lambda resume: (
+                    lambda case, device, where: examine_resume(
+                        case, resume, make_optimizer, device, subject, where, make_scheduler
+                    )
+                ),
+                resume,
+                eager_resume,
             )
 
         target = Target(

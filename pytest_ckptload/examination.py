@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ from pytest_ckptload.loads import Loaded, attempt, quiet
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.progress import stage
 from pytest_ckptload.recipes.eager import built, state_dict_in
-from pytest_ckptload.reference import Demands, Expectation, Sample, expectation, reference_of
+from pytest_ckptload.reference import Demands, Expectation, Sample, expectation, read, reference_of
 from pytest_ckptload.rules import (
     Aftermath,
     Attempt,
@@ -50,11 +49,6 @@ from pytest_ckptload.trials.surroundings import Surroundings
 from pytest_ckptload.trials.training import train
 
 __all__ = ["Examination", "accused", "compare"]
-
-
-def _read(path: Path) -> Any:
-    """What the file holds, on the CPU, read as the eager recipe reads it."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
 
 
 # What back ends raise for operators and dtypes that they do not have.
@@ -143,7 +137,7 @@ class Examination:
             values = {}
         elif case.checkpoint.damage is not None and left is not None:
             # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
-            values = state_dict_in(_read(self.sample.path))
+            values = state_dict_in(read(self.sample.path))
         lenient = expect == "mismatch" or self.demands.reference is not None
         held = reference_of(reference, values, self.subject, self.demands, lenient=lenient)
         with quiet():

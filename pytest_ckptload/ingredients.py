@@ -18,7 +18,7 @@ from torch import nn
 from pytest_ckptload import recipes
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer
-from pytest_ckptload.recipes.eager import state_dict_in
+from pytest_ckptload.recipes.eager import built, state_dict_in
 from pytest_ckptload.recipes.swap import swapping
 from pytest_ckptload.rules.causes import folded
 
@@ -127,7 +127,7 @@ def _read(ingredient: str, path: Path, device: torch.device) -> Any:
 def _built(ingredient: str, build: Build, device: torch.device) -> nn.Module:
     """A module on its device; with meta alone it stays there, since nothing is assigned to it."""
     if ingredient != "meta":
-        return build().to(device)
+        return built(build, device)
     with torch.device("meta"):
         return build()
 

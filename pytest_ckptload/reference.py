@@ -30,7 +30,7 @@ from pytest_ckptload.rules.comparison import Reference
 from pytest_ckptload.subject import Subject
 from pytest_ckptload.torch_state import Kept
 
-__all__ = ["Demands", "Expectation", "Sample", "expectation", "reference_of"]
+__all__ = ["Demands", "Expectation", "Sample", "expectation", "read", "reference_of"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class Expectation:
     refused: str | None = None
 
 
+def read(path: Path) -> Any:
+    """What the file holds, on the CPU, read as the eager recipe reads it."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+
+
 def expectation(
     sample: Sample, subject: Subject, demands: Demands, device: torch.device
 ) -> Expectation:
@@ -127,13 +132,7 @@ def _short(path: Path, device: torch.device) -> bool:
     """
     if device.type == "cpu":
         return False
-    return (
-        attempt(
-            lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=False),
-            part="reference",
-        ).error
-        is not None
-    )
+    return attempt(lambda: read(path), part="reference").error is not None
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def examine_resume(
             return verdict(refused=described(error))
 
         def load() -> Loaded:
-            return attempt(lambda: resumed(resume), fill=subject.fillable)
+            return attempt(lambda: resumed(resume), device, fill=subject.fillable)
 
         reference = reference_of(eager_module, saved.payload["model"], subject, Demands())
         twin = Run(reference.eager, *eager)

@@ -214,7 +214,7 @@ def _tried(
     """A module on meta shows whether what is ``tried`` fits, before ``state`` is copied."""
     with torch.device("meta"):
         build().load_state_dict(tried, assign=True)
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(state)
     return module
 

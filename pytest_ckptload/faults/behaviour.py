@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.faults.fault import after, around, model
+from pytest_ckptload.faults.fault import after, around, loader, model
+from pytest_ckptload.faults.parts import read_state
 from pytest_ckptload.loader import Build
-from pytest_ckptload.recipes import mmap_meta_assign
+from pytest_ckptload.recipes import eager, mmap_meta_assign
 
 __all__: list[str] = []
 
@@ -142,4 +143,18 @@ def stays_on_meta(load: Any, build: Build, path: Path, device: torch.device) -> 
     """The context of the meta device is entered, and not left."""
     module: nn.Module = load(build, path, device)
     torch.device("meta").__enter__()
+    return module
+
+
+@loader(
+    "CKPT905",
+    "huggingface/transformers#38066",
+    "safetensors/safetensors#503",
+    sibling=eager,
+    promises=("ambient",),
+)
+def builds_on_the_default_device(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """The module is built without saying where, and is on the device that happens to be default."""
+    module = build()
+    module.load_state_dict(read_state(path, device))
     return module

@@ -1,6 +1,6 @@
 """Faults of devices: tensors that end elsewhere, or otherwise, than where and what they should.
 
-Apart because all but the first take a device other than the CPU to show.
+Apart because they take a device other than the CPU to show.
 """
 
 from __future__ import annotations
@@ -12,26 +12,14 @@ import torch
 from torch import nn
 
 from pytest_ckptload.faults.fault import after, around, loader
-from pytest_ckptload.faults.parts import buffers_of, parameters_anew, read_state
+from pytest_ckptload.faults.parts import buffers_of, parameters_anew
 from pytest_ckptload.loader import Build, Loader
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
-
-@loader(
-    "CKPT905",
-    "huggingface/transformers#38066",
-    "safetensors/safetensors#503",
-    sibling=eager,
-    promises=("ambient",),
-)
-def builds_on_the_default_device(build: Build, path: Path, device: torch.device) -> nn.Module:
-    """The module is built without saying where, and is on the device that happens to be default."""
-    module = build()
-    module.load_state_dict(read_state(path, device))
-    return module
+_CPU = torch.device("cpu")
 
 
 def _other(device: torch.device, index: int) -> torch.device:
@@ -61,9 +49,6 @@ def stays_on_the_cpu(load: Loader, build: Build, path: Path, device: torch.devic
 def _device_of(module: nn.Module) -> torch.device:
     tensors = (*module.parameters(), *module.buffers())
     return next((t.device for t in tensors if t.device.type not in ("cpu", "meta")), _CPU)
-
-
-_CPU = torch.device("cpu")
 
 
 @after("CKPT205", "huggingface/peft#2113", features=("tied-buffer",), elsewhere=True)
@@ -179,6 +164,25 @@ def keeps_two_copies(build: Build, path: Path, device: torch.device) -> nn.Modul
     """The state dict stays on the device beside the module."""
     _KEPT[:] = [torch.load(path, map_location=device, weights_only=True, mmap=True)]
     return lets_go(build, path, device)
+
+
+def moves_through_one_copy(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """Each tensor is copied once more on the device, and let go before the next: right."""
+    module = lets_go(build, path, device)
+    for parameter in module.parameters():
+        parameter.detach().clone()
+    return module
+
+
+@loader("CKPT602", "pytorch/pytorch#25892", sibling=moves_through_one_copy, elsewhere=True)
+def copies_once_more(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """All tensors are copied once more on the device, and are there at the same time."""
+    state = torch.load(path, map_location=device, weights_only=True, mmap=True)
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    copies = [tensor.detach().clone() for tensor in tensors * 2]
+    module = lets_go(build, path, device)
+    del copies
+    return module
 
 
 @after("CKPT506", "pytorch/pytorch#80809", training=True, features=("scalar",), elsewhere=True)

@@ -22,6 +22,7 @@ from pytest_ckptload.faults.resumed import (
 )
 from pytest_ckptload.loader import Build, MakeOptimizer
 from pytest_ckptload.recipes import eager_resume
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -37,7 +38,7 @@ def forgets_the_state(
     build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
 ) -> Resumed:
     """The optimizer is made anew, and has the state that it begins with."""
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(read_payload(path, device)["model"])
     return module, make_optimizer(module)
 
@@ -119,7 +120,7 @@ def keeps_what_it_has_read(
 def _of_what_was_read(
     build: Build, make_optimizer: MakeOptimizer, payload: Any, device: torch.device
 ) -> Resumed:
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(payload["model"])
     optimizer = make_optimizer(module)
     optimizer.load_state_dict(payload["optimizer"])

@@ -15,6 +15,7 @@ import torch
 
 from pytest_ckptload.faults.fault import resumer
 from pytest_ckptload.loader import Build, MakeOptimizer
+from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
 
@@ -27,7 +28,7 @@ def _resumed(
     load: Callable[[Any, Any], None],
 ) -> Any:
     payload = torch.load(path, map_location=device, weights_only=True, mmap=False)
-    module = build().to(device)
+    module = built(build, device)
     module.load_state_dict(payload["model"])
     optimizer = make_optimizer(module)
     load(optimizer, payload["optimizer"])

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.loader import Build, MakeOptimizer
+from pytest_ckptload.recipes.eager import built
 
 __all__ = [
     "Resumed",
@@ -34,7 +35,7 @@ def made_first(
 ) -> Resumed:
     """Make the optimizer, and then load the module: right where nothing is assigned."""
     payload = read_payload(path, device)
-    module = build().to(device)
+    module = built(build, device)
     optimizer = make_optimizer(module)
     optimizer.load_state_dict(payload["optimizer"])
     module.load_state_dict(payload["model"], assign=assign)

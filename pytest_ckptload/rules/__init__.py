@@ -9,8 +9,8 @@ from __future__ import annotations
 from pytest_ckptload.rules import (  # noqa: F401  (each registers its rules)
     aliasing,
     behaviour,
-    devices,
     file,
+    memory,
     optimizer_state,
     optimizers,
     robustness,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_ckptload.rules.facts import Aftermath, Behaviour
+from pytest_ckptload.rules.facts import Aftermath, Ambient, Behaviour
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []
@@ -97,3 +97,25 @@ def random_state_differs(after: Aftermath) -> Iterator[Broken]:
 def global_state_changed(after: Aftermath) -> Iterator[Broken]:
     for name, (was, became) in after.settings.items():
         yield Broken(name, f"it was {was}, and is {became} after the load")
+
+
+@rule(
+    "CKPT905",
+    "default-device",
+    Ambient,
+    statement="With the promise *ambient*, a load gives the same under any default device.",
+    explanation=(
+        "Callers build under `with torch.device(…)`, or set a default device for the program. The "
+        "loader is called under meta, the CPU and the device that it loads to."
+    ),
+    cause="The module, or a tensor in it, is made without saying where.",
+    fix="Build under `with torch.device(…)` in the loader, and name the device of what it makes.",
+    references=(
+        "huggingface/transformers#38066",
+        "safetensors/safetensors#503",
+        "pytorch/pytorch#130792",
+    ),
+)
+def default_device(ambient: Ambient) -> Iterator[Broken]:
+    for default, difference in ambient.unlike.items():
+        yield Broken(f"under torch.device({default!r})", difference)

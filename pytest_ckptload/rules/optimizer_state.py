@@ -204,8 +204,8 @@ def state_cast(t: Training) -> Iterator[Broken]:
     advice=True,
 )
 def state_of_another(t: Training) -> Iterator[Broken]:
-    for name in t.eager_state.keys() - t.saved_state.keys() if t.saved_state else ():
-        if t.eager_state[name] and t.state.get(name):
+    for name, expected in t.eager_state.items() if t.saved_state else ():
+        if name not in t.saved_state and expected and t.state.get(name):
             yield Broken(name, "has state, and none was saved for this name")
     for name, key, actual, saved in _followed(t):
         if not _is_cast(actual, saved):

@@ -65,7 +65,7 @@ def expected_state(
                 expected[name] |= _kept(own, state, file.get(name, {}))
                 if own.keys() != state.keys() and unlike(own, file.get(name)) is None:
                     expected[name] = dict(own)  # and nothing of another parameter's
-    for name in actual.keys() & (saved.keys() - eager.keys()):
+    for name in [name for name in actual if name in saved and name not in eager]:
         for file in files[1:]:
             kept = _kept(actual[name], {}, file.get(name, {}))
             if kept.keys() == saved[name].keys():

@@ -16,7 +16,7 @@ from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.finding import CheckpointMismatch
-from pytest_ckptload.recipes import eager, mmap_meta_assign
+from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign
 from pytest_ckptload.recipes.eager import built
 
 ELSEWHERE = [fault for fault in FAULTS.values() if fault.elsewhere]
@@ -89,10 +89,47 @@ def test_a_copy_that_fails_is_the_loader_s_error():
         check(misbehaving("fail", 1))
 
 
-def test_what_a_device_does_to_every_load_is_not_the_loader_s():
+def test_what_a_device_does_to_every_load_is_found_in_eager_loading_too():
+    """What the file holds is known without loading it."""
     annex.backend.misbehave("flip-bit", 0)
-    report = check(lambda build, path, device: eager(build, path, device))
-    assert any("eager loading differs from itself" in note for note in report.notes)
+    with pytest.raises(CheckpointMismatch, match="CKPT101 bits-differ"):
+        check(eager)
+
+
+class Plain(torch.optim.Optimizer):
+    """Steps by the gradient alone."""
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.add_(parameter.grad, alpha=-group["lr"])
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+def test_what_a_device_computes_otherwise_each_time_is_no_finding(resuming, monkeypatch):
+    exact, times = torch.Tensor.add_, iter(range(10**9))
+
+    def noisy(self, other, *, alpha=1):
+        exact(self, other, alpha=alpha)
+        return exact(self, next(times)) if self.device.type == "annex" else self
+
+    monkeypatch.setattr(torch.Tensor, "add_", noisy)
+    arguments = {"features": ["scalar"], "max_examples": 0, "devices": ["annex:1"]}
+    checker = Checker(Defaults(seed=0))
+    if resuming:
+        made = {"make_optimizer": lambda module: Plain(module.parameters(), {"lr": 0.5})}
+        report = checker.check_resume(eager_resume, **arguments, **made)
+    else:
+        report = checker.check(eager, **arguments)
+    note = "not judged on annex:1: CKPT508, where eager loading differs from itself"
+    assert note in report.notes
+
+
+def test_a_step_that_is_wrong_each_time_is_found():
+    fault = FAULTS["loads_beside_the_optimizer_inside"]
+    assert found(fault, hasty=(), shrink=False, devices=("annex:1",), max_examples=0)
 
 
 def named(form):

@@ -1,13 +1,10 @@
-"""Rules that take a device to be asked: memory on it, and which one is the default.
-
-Apart from the rules of their hundreds because a check on the CPU alone never asks most of this.
-"""
+"""CKPT6xx: what a load takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_ckptload.rules.facts import Ambient, DeviceMemory
+from pytest_ckptload.rules.facts import DeviceMemory
 from pytest_ckptload.rules.rule import Broken, rule
 
 __all__: list[str] = []
@@ -42,25 +39,3 @@ def device_memory(memory: DeviceMemory) -> Iterator[Broken]:
             yield Broken(
                 memory.device, f"{taken:,} bytes allocated {what}, with eager loading {eager:,}"
             )
-
-
-@rule(
-    "CKPT905",
-    "default-device",
-    Ambient,
-    statement="With the promise *ambient*, a load gives the same under any default device.",
-    explanation=(
-        "Callers build under `with torch.device(…)`, or set a default device for the program. The "
-        "loader is called under meta, the CPU and the device that it loads to."
-    ),
-    cause="The module, or a tensor in it, is made without saying where.",
-    fix="Build under `with torch.device(…)` in the loader, and name the device of what it makes.",
-    references=(
-        "huggingface/transformers#38066",
-        "safetensors/safetensors#503",
-        "pytorch/pytorch#130792",
-    ),
-)
-def default_device(ambient: Ambient) -> Iterator[Broken]:
-    for default, difference in ambient.unlike.items():
-        yield Broken(f"under torch.device({default!r})", difference)
