@@ -237,6 +237,14 @@ def test_an_optimizer_of_a_hook_is_a_callable(run, pytester):
     result.stderr.fnmatch_lines([f"*pytest_ckptload_optimizers: {message}"])
 
 
+@pytest.mark.parametrize("hook", ["pytest_ckptload_loaders", "pytest_ckptload_optimizers"])
+def test_a_hook_that_returns_no_dict_is_told_so(run, pytester, hook):
+    pytester.makeconftest(f"def {hook}(config): return [1]")
+    result = run("--ckptload")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {hook}: expected a dict by names, not [[]1]"])
+
+
 def test_an_optimizer_of_a_hook_that_is_of_no_use_is_named(run, pytester):
     pytester.makeconftest(OPTIMIZER.replace("module.parameters()", "[]"))
     result = run("ckptload::eager_resume::optimizer-house")
@@ -248,7 +256,7 @@ def test_a_name_that_a_recipe_has_is_taken(run, pytester):
     pytester.makeconftest("def pytest_ckptload_loaders(config): return {'mmap': print}")
     result = run("--ckptload")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*there is a loader 'mmap' already"])
+    result.stderr.fnmatch_lines(["*pytest_ckptload_loaders: the name 'mmap' is taken"])
 
 
 # --- known divergences

@@ -6,7 +6,7 @@ Apart from the plan because this half is pytest's: node ids, selection, reports.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -157,29 +157,35 @@ def _loaders(config: pytest.Config, settings: Settings) -> tuple[dict[str, Loade
         check_loader(loader)
         loaders[label] = loader
     if settings.suite or not settings.loaders:
-        for answer in config.hook.pytest_ckptload_loaders(config=config):
-            for name, loader in (answer or {}).items():
-                if name in RECIPES or name in loaders:
-                    raise ValueError(f"pytest_ckptload_loaders: there is a loader {name!r} already")
-                check_loader(loader)
-                loaders[name] = loader
+        for name, loader in _returned(config, "pytest_ckptload_loaders", {*RECIPES, *loaders}):
+            check_loader(loader)
+            loaders[name] = loader
     return loaders, recipes
 
 
 def _optimizers(config: pytest.Config) -> dict[str, MakeOptimizer]:
     """The user's optimizer factories by name."""
     optimizers: dict[str, MakeOptimizer] = {}
-    for answer in config.hook.pytest_ckptload_optimizers(config=config):
-        for name, make in (answer or {}).items():
-            if name in optimizers:
-                raise ValueError(f"{_OPTIMIZERS}: there is an optimizer {name!r} already")
-            if not callable(make):
-                raise TypeError(
-                    f"{_OPTIMIZERS}: {name!r} is a callable that makes an optimizer for a module, "
-                    f"not {make!r}"
-                )
-            optimizers[name] = make
+    for name, make in _returned(config, _OPTIMIZERS, set()):
+        if not callable(make):
+            raise TypeError(
+                f"{_OPTIMIZERS}: {name!r} is a callable that makes an optimizer for a module, "
+                f"not {make!r}"
+            )
+        optimizers[name] = make
     return optimizers
+
+
+def _returned(config: pytest.Config, hook: str, taken: set[str]) -> Iterator[tuple[str, Any]]:
+    """What a hook returned by names, of which none may be ``taken``, or returned before."""
+    for answer in getattr(config.hook, hook)(config=config):
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"{hook}: expected a dict by names, not {answer!r}")
+        for name, value in answer.items():
+            if name in taken:
+                raise ValueError(f"{hook}: the name {name!r} is taken")
+            taken.add(name)
+            yield name, value
 
 
 class _Suite(pytest.Collector):
