@@ -11,7 +11,7 @@ import torch
 import torch._inductor.config
 import torch.distributed
 
-import pytest_ckptload.conversion
+import pytest_ckptload.session.conversion
 import pytest_ckptload.suite  # noqa: F401
 
 torch.empty(1, device="meta").normal_()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         SecondLoad,
         Training,
     )
-    from pytest_ckptload.written import WrittenCase
+    from pytest_ckptload.session.written import WrittenCase
     from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 __all__ = [
@@ -90,7 +90,7 @@ _HOMES = {
     "Rule": "rules",
     "SecondLoad": "rules",
     "Training": "rules",
-    "WrittenCase": "written",
+    "WrittenCase": "session.written",
     "assert_modules_equal": "asserts",
     "assert_optimizer_tracks": "asserts",
 }

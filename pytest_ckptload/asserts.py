@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.caller import line_to_move
+from pytest_ckptload.examine.trials.training import names_of_slots
 from pytest_ckptload.finding import CheckpointMismatch, Finding
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.observe.optimizer import Groups, groups_of
@@ -20,7 +21,6 @@ from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.rules import Comparison, Training, judge
 from pytest_ckptload.rules.causes import folded
 from pytest_ckptload.rules.comparison import Reference
-from pytest_ckptload.trials.training import names_of_slots
 
 __all__ = ["assert_modules_equal", "assert_optimizer_tracks"]
 

@@ -143,7 +143,7 @@ def with_mutants(
 ) -> Any:
     """Run a check of a test, and then on the mutants of the loader."""
     __tracebackhide__ = True
-    from pytest_ckptload.mutants import tried_with_mutants
+    from pytest_ckptload.checks.mutants import tried_with_mutants
 
     record = item.stash.setdefault(TRIALS, []).append
     return tried_with_mutants(checker, method, load, arguments, record)
@@ -206,7 +206,7 @@ def _function(node: Any) -> str:
 def _defaults(item: pytest.Item) -> Defaults:
     __tracebackhide__ = True
     from pytest_ckptload.checks import Defaults
-    from pytest_ckptload.inputs import given_case
+    from pytest_ckptload.checks.inputs import given_case
 
     settings = item.config.stash[SETTINGS]
     marked: dict[str, Any] = {}

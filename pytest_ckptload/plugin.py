@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from pytest_ckptload import hookspecs
-from pytest_ckptload.extending import know_extensions
 from pytest_ckptload.fixtures import (
     CURRENT,
     PREPARE,
@@ -28,6 +27,7 @@ from pytest_ckptload.fixtures import (
     ckptload_module,
 )
 from pytest_ckptload.options import SETTINGS, add_options, settings_from, suite_arguments
+from pytest_ckptload.session.extending import know_extensions
 
 __all__ = [
     "ckptload",
@@ -53,7 +53,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if not _shows_rules(config):
         return None
-    from pytest_ckptload.listing import show_rules
+    from pytest_ckptload.session.listing import show_rules
 
     return show_rules(config)
 
@@ -71,11 +71,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.stash[SETTINGS] = settings_from(config)
     if config.stash[SETTINGS].coverage:
-        from pytest_ckptload.counting import CountingPlugin
+        from pytest_ckptload.session.counting import CountingPlugin
 
         config.pluginmanager.register(CountingPlugin(), "ckptload_counting")
     if config.stash[SETTINGS].mutants:
-        from pytest_ckptload.scoring import ScoringPlugin
+        from pytest_ckptload.session.scoring import ScoringPlugin
 
         config.pluginmanager.register(ScoringPlugin(), "ckptload_scoring")
     know_extensions(config)
@@ -105,7 +105,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
     made = yield
     if isinstance(made, list) and any(_DRAWN.intersection(_fixtures(item)) for item in made):
-        from pytest_ckptload.conversion import converted
+        from pytest_ckptload.session.conversion import converted
 
         return converted(made)
     return made
@@ -117,7 +117,7 @@ def _fixtures(item: object) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "ckptload_device" in metafunc.fixturenames:
-        from pytest_ckptload.devices import named
+        from pytest_ckptload.machine.devices import named
 
         names = metafunc.config.stash[SETTINGS].devices or ("all",)
         try:

@@ -1,6 +1,6 @@
 """The search for a case that shows a finding, and for the smallest such case.
 
-Apart from the checker, which judges one case and knows nothing of Hypothesis. First comes the
+Apart from the pipeline, which judges one case and knows nothing of Hypothesis. First comes the
 covering set, whose cases are minimal by construction; then Hypothesis draws, and shrinks what it
 finds.
 """

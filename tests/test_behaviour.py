@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.trials.calls import copied
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.recipes import eager, mmap, mmap_meta_assign
-from pytest_ckptload.trials.calls import copied
 
 # What the recipes that assign get wrong with any module.
 WITHOUT = ["expanded", "parameters-saved", "views"]

@@ -10,10 +10,10 @@ from pytest_ckptload import case as case_module
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, ModuleSpec, TensorSpec, View
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.damage import damaged
+from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.tensors import same_bits
 from pytest_ckptload.strategies import covering, random_cases
-from pytest_ckptload.subject import Subject
 
 NAMES = {name: getattr(case_module, name) for name in case_module.__all__}
 

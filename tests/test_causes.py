@@ -11,11 +11,11 @@ from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.resuming import examine_resume
 from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
 from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign_resume
 from pytest_ckptload.report.text import findings_text
-from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.rules.causes import CAUSES, folded
 from pytest_ckptload.search import Budget, search

@@ -13,9 +13,9 @@ import torch
 from hypothesis import settings
 from hypothesis.database import InMemoryExampleDatabase
 
-from pytest_ckptload import devices
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
-from pytest_ckptload.written import WrittenCase
+from pytest_ckptload.machine import devices
+from pytest_ckptload.session.written import WrittenCase
 from pytest_ckptload.zoo import FEATURES
 
 HEAD = """
@@ -106,7 +106,7 @@ def test_each_name_gives_what_it_says(run):
     ran = run(
         """
         from pathlib import Path
-        from pytest_ckptload.written import WrittenCase
+        from pytest_ckptload.session.written import WrittenCase
 
         few = settings(max_examples=5)
 
@@ -936,7 +936,8 @@ def test_nothing_is_imported_where_no_test_asks_for_a_case(run, monkeypatch):
     source = """
         def test_own(ckptload):
             import sys
-            assert not {"torch", "hypothesis", "pytest_ckptload.conversion"} & set(sys.modules)
+            late = {"torch", "hypothesis", "pytest_ckptload.session.conversion"}
+            assert not late & set(sys.modules)
         """
     monkeypatch.setattr(sys.modules[__name__], "HEAD", "")
     run(source, "-p", "ckptload", subprocess=True, passed=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_ckptload import devices
+from pytest_ckptload.machine import devices
 
 TESTS = Path(__file__).parent
 

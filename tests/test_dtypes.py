@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
-from pytest_ckptload.checker import examine
 from pytest_ckptload.contents import FORMS, fill, state_of, value_kinds
 from pytest_ckptload.contents.values import put
-from pytest_ckptload.dtypes import (
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
+from pytest_ckptload.examine.subject import Subject
+from pytest_ckptload.machine.dtypes import (
     COMPLEX,
     LEFT_OUT,
     LOW_PRECISION,
@@ -30,10 +32,8 @@ from pytest_ckptload.dtypes import (
 )
 from pytest_ckptload.observe.tensors import first_difference, is_poison
 from pytest_ckptload.recipes import RECIPES, eager, mmap_meta_assign, mmap_stream
-from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.checkpoint_code import checkpoint_lines
 from pytest_ckptload.strategies import covering
-from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo.structure import structure_of
 
 CPU = torch.device("cpu")
@@ -144,8 +144,8 @@ def test_nothing_is_packed_but_what_torch_cannot_fill():
 def test_loaders_are_not_the_first_to_meet_a_dtype_that_torch_warns_of():
     ended = alone(
         "warnings.filterwarnings('ignore', message='Failed to initialize NumPy')",
-        "from pytest_ckptload.checker import examine",
-        "from pytest_ckptload.reference import Demands",
+        "from pytest_ckptload.examine.pipeline import examine",
+        "from pytest_ckptload.examine.reference import Demands",
         "from pytest_ckptload.recipes import mmap_meta_assign",
         "from pytest_ckptload.strategies import covering",
         "for case in covering(features=['complex']):",

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec
-from pytest_ckptload.checker import examine
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
+from pytest_ckptload.examine.subject import Subject
+from pytest_ckptload.examine.trials.lifetime import after_deleting
 from pytest_ckptload.faults.parts import loads_without_strict
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign
-from pytest_ckptload.reference import Demands
-from pytest_ckptload.subject import Subject
-from pytest_ckptload.trials.lifetime import after_deleting
 
 CPU = torch.device("cpu")
 

@@ -85,8 +85,8 @@ def test_it_is_told_in_the_summary(file, pytester):
 
 
 def test_memory_stays_flat_while_it_is_verified(tmp_path):
-    from pytest_ckptload.given import verified
-    from pytest_ckptload.progress import resident
+    from pytest_ckptload.examine.given import verified
+    from pytest_ckptload.examine.progress import resident
 
     path = tmp_path / "large.pt"
     torch.save({"weight": torch.zeros(25_000_000)}, path)

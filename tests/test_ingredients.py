@@ -9,8 +9,8 @@ import torch
 
 from pytest_ckptload import recipes
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.checks.ingredients import blame, ingredients_of
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
-from pytest_ckptload.ingredients import blame, ingredients_of
 from pytest_ckptload.recipes import RECIPES, RESUMERS
 
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_ckptload import mutants
-from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.checks import Checker, Defaults, mutants
+from pytest_ckptload.checks.mutants import tried_with_mutants
 from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.finding import CheckpointMismatch
-from pytest_ckptload.mutants import tried_with_mutants
 from pytest_ckptload.recipes import eager, eager_resume, mmap, mmap_meta_assign
 from pytest_ckptload.report.mutants import mutant_lines
 from pytest_ckptload.scores import KILLED, SURVIVED, UNFIT, Mutant, Trial
@@ -199,7 +198,7 @@ def test_the_lines_say_what_to_do():
 
 FEW = """
 import pytest
-from pytest_ckptload import mutants
+from pytest_ckptload.checks import mutants
 
 @pytest.fixture(autouse=True, scope="session")
 def few():

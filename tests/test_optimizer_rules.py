@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
+from pytest_ckptload.examine.resuming import examine_resume
+from pytest_ckptload.examine.subject import Subject
+from pytest_ckptload.examine.trials.reloading import changed_by_loading
 from pytest_ckptload.faults.resumed import Wrapper, read_payload
 from pytest_ckptload.observe import observe
 from pytest_ckptload.observe.state import shared_state
 from pytest_ckptload.recipes import eager_resume, mmap_meta_assign_resume
-from pytest_ckptload.resuming import examine_resume
-from pytest_ckptload.subject import Subject
-from pytest_ckptload.trials.reloading import changed_by_loading
 
 CPU = torch.device("cpu")
 LINEAR = ModuleSpec("Linear", {"in_features": 2, "out_features": 2})

@@ -16,13 +16,17 @@ from hypothesis import find, settings
 from hypothesis.errors import InvalidArgument, NoSuchExample
 from torch import nn
 
-from pytest_ckptload import resuming
 from pytest_ckptload.case import Case, GroupSpec, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine import resuming
+from pytest_ckptload.examine.resuming import examine_resume
+from pytest_ckptload.examine.subject import Subject
+from pytest_ckptload.examine.trials import continuing
+from pytest_ckptload.examine.trials.saving import save_run
+from pytest_ckptload.examine.trials.stepping import take_step
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager, eager_resume
-from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.strategies import (
     covering,
     optimizers,
@@ -30,10 +34,6 @@ from pytest_ckptload.strategies import (
     resume_cases,
     resume_covering,
 )
-from pytest_ckptload.subject import Subject
-from pytest_ckptload.trials import continuing
-from pytest_ckptload.trials.saving import save_run
-from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Plan, first
 from pytest_ckptload.zoo.optimizers import NAMED, OPTIMIZERS, SCHEDULERS
@@ -421,7 +421,7 @@ def tried(resume=eager_resume, **chosen):
     checker = Checker(Defaults(seed=0, strict=True, isolation="off"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "pytest_ckptload.checks.examine_resume",
+            "pytest_ckptload.checks.checker.examine_resume",
             lambda case, *rest: (seen.append(case), examine(case, *rest))[1],
         )
         checker.check_resume(resume, allow=AS_TORCH_DOES, **chosen)

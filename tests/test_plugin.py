@@ -292,7 +292,7 @@ def test_global_state_is_as_before_after_a_check(run, pytester):
         """
         import torch
         from pytest_ckptload.recipes import eager
-        from pytest_ckptload.torch_state import snapshot
+        from pytest_ckptload.machine.torch_state import snapshot
 
         def leaks(build, path, device):
             torch.set_default_dtype(torch.float64)

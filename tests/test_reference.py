@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, ModuleSpec, TensorSpec, View
-from pytest_ckptload.checker import examine
 from pytest_ckptload.contents import state_of
-from pytest_ckptload.examination import compare
-from pytest_ckptload.loads import attempt
+from pytest_ckptload.examine.examination import compare
+from pytest_ckptload.examine.loads import attempt
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands, reference_of
+from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.recipes import eager, mmap_meta_assign
-from pytest_ckptload.reference import Demands, reference_of
-from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Plan, first
 

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_ckptload import resuming
 from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine import resuming
+from pytest_ckptload.examine.resuming import examine_resume
+from pytest_ckptload.examine.trials import continuing
+from pytest_ckptload.examine.trials.continuing import Run, cast_state, expected_state, go_on
+from pytest_ckptload.examine.trials.saving import save_run
+from pytest_ckptload.examine.trials.stepping import take_step
 from pytest_ckptload.faults.payloads import keeps_the_saved_dtypes, matches_state_by_name
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager_resume
-from pytest_ckptload.resuming import examine_resume
-from pytest_ckptload.trials import continuing
-from pytest_ckptload.trials.continuing import Run, cast_state, expected_state, go_on
-from pytest_ckptload.trials.saving import save_run
-from pytest_ckptload.trials.stepping import take_step
 from pytest_ckptload.zoo.feature import first
 from pytest_ckptload.zoo.optimizers import OPTIMIZERS
 
@@ -326,7 +326,7 @@ def test_what_was_saved_is_known_by_name_where_it_is_laid_out_as_torch_does():
 
 
 def subject_of(case):
-    from pytest_ckptload.subject import Subject
+    from pytest_ckptload.examine.subject import Subject
 
     return Subject.of(case)
 

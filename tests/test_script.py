@@ -31,16 +31,17 @@ from mixtures import mixtures
 from torch import nn
 
 from pytest_ckptload.case import Case, CheckpointSpec, Damage, Edit, ModuleSpec, TensorSpec, View
-from pytest_ckptload.checker import examine
 from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.contents.file import FORMATS
 from pytest_ckptload.contents.sparse import indices_of, values_of
 from pytest_ckptload.damage import DAMAGES, damaged, describe
-from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
+from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.faults import DEADLY, FAULTS, Fault
 from pytest_ckptload.finding import Finding, Verdict
+from pytest_ckptload.machine.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known
 from pytest_ckptload.recipes import RECIPES, eager, mmap_meta_assign, mmap_stream
-from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.assertions import ASSERTIONS, WITHOUT
 from pytest_ckptload.report.module_code import module_lines
 from pytest_ckptload.report.quoting import Quoter, literal
@@ -48,7 +49,6 @@ from pytest_ckptload.report.script import script
 from pytest_ckptload.report.sources import Unquotable, imports_text, names_in
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.strategies import covering, random_cases
-from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo.catalogue import CATALOGUE
 from pytest_ckptload.zoo.feature import first
 from pytest_ckptload.zoo.structure import structure_of
@@ -593,7 +593,7 @@ def _imported(text: str) -> set[str]:
 
 
 def assert_same_checkpoint(case: Case, make: Callable[[], nn.Module] | None = None) -> None:
-    """The script makes the checkpoint that the checker does: names, bytes, strides and views."""
+    """The script makes the checkpoint that the pipeline does: names, bytes, strides and views."""
     subject = Subject.of(case) if make is None else Subject(make, case.seed)
     module = subject.build()
     wanted = state_of(module, structure_of(module), case.checkpoint)
@@ -706,7 +706,7 @@ ALTERED = [kind for kind in DAMAGES if DAMAGES[kind].alter is not None]
 def assert_same_damage(
     case: Case, folder: Path, make: Callable[[], nn.Module] | None = None
 ) -> str:
-    """The script makes the file that the checker does. The answer is its text."""
+    """The script makes the file that the pipeline does. The answer is its text."""
     damage = case.checkpoint.damage
     assert damage is not None
     subject = Subject.of(case) if make is None else Subject(make, case.seed)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, ModuleSpec
-from pytest_ckptload.checker import examine
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
+from pytest_ckptload.examine.resuming import examine_resume
 from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.recipes import eager
-from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.text import _case_text
-from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.search import Budget, search
 from pytest_ckptload.strategies import random_cases, resume_cases
 from pytest_ckptload.zoo import FEATURES

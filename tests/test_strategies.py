@@ -19,7 +19,7 @@ from torch import nn
 from pytest_ckptload import strategies
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec
 from pytest_ckptload.contents import FORMS, value_kinds
-from pytest_ckptload.dtypes import FILLED, PACKED, known, named
+from pytest_ckptload.machine.dtypes import FILLED, PACKED, known, named
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.strategies import covering, resume_covering
 from pytest_ckptload.zoo import FEATURES

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
-from pytest_ckptload.checker import examine
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
+from pytest_ckptload.examine.resuming import examine_resume
 from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_meta_assign
-from pytest_ckptload.reference import Demands
-from pytest_ckptload.resuming import examine_resume
 from pytest_ckptload.suite.divergences import DIVERGENCES, Divergence, divergences_of
 from pytest_ckptload.suite.plan import groups, resume_groups, subjects
 from pytest_ckptload.zoo import FEATURES

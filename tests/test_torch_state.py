@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from pytest_ckptload.torch_state import poisoned, preserved, snapshot
+from pytest_ckptload.machine.torch_state import poisoned, preserved, snapshot
 
 LEAKS = {
     "dtype": lambda: torch.set_default_dtype(torch.float64),

@@ -11,12 +11,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.checker import examine
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
+from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager
-from pytest_ckptload.reference import Demands
-from pytest_ckptload.subject import Subject
 
 CPU = torch.device("cpu")
 

@@ -19,13 +19,13 @@ import pytest
 import torch
 
 from pytest_ckptload.case import Case, ModuleSpec
-from pytest_ckptload.checker import examine
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.progress import Board, resident
+from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.faults.ending import saves_over_what_it_maps
 from pytest_ckptload.finding import CheckpointMismatch, Verdict
-from pytest_ckptload.progress import Board, resident
 from pytest_ckptload.recipes import eager, eager_resume
-from pytest_ckptload.reference import Demands
 from pytest_ckptload.report.script import script
 from pytest_ckptload.rules import Ending, judge
 from pytest_ckptload.search import Budget, search

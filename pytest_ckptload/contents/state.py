@@ -18,7 +18,7 @@ from pytest_ckptload.contents.forms import FORMS
 from pytest_ckptload.contents.patterns import INTEGERS, fill
 from pytest_ckptload.contents.sparse import values_of, with_values
 from pytest_ckptload.contents.values import put
-from pytest_ckptload.dtypes import named
+from pytest_ckptload.machine.dtypes import named
 from pytest_ckptload.zoo.structure import Slot, Structure
 
 __all__ = ["dtypes_in", "state_of", "tensor_of"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from pytest_ckptload.dtypes import PARTS
+from pytest_ckptload.machine.dtypes import PARTS
 
 __all__ = ["VALUES", "put", "value_kinds"]
 

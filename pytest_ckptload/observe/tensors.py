@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_ckptload.dtypes import PACKED
+from pytest_ckptload.machine.dtypes import PACKED
 from pytest_ckptload.observe.aliasing import is_dense
 
 __all__ = [

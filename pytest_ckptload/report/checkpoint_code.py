@@ -19,7 +19,7 @@ from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec, View
 from pytest_ckptload.contents import FORMS, fill, state_of
 from pytest_ckptload.contents.patterns import INTEGERS
 from pytest_ckptload.contents.sparse import indices_of, values_of
-from pytest_ckptload.dtypes import PARTS
+from pytest_ckptload.machine.dtypes import PARTS
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import structure_of
 

@@ -12,7 +12,7 @@ from textwrap import wrap
 
 from torch import nn
 
-from pytest_ckptload.dtypes import FILLED, known
+from pytest_ckptload.machine.dtypes import FILLED, known
 from pytest_ckptload.tried import Tried, pair
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.catalogue import CATALOGUE

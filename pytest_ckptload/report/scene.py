@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.dtypes import PACKED
+from pytest_ckptload.machine.dtypes import PACKED
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import Slot, structure_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from pytest_ckptload.dtypes import PACKED
+from pytest_ckptload.machine.dtypes import PACKED
 from pytest_ckptload.observe.tensors import (
     first_difference,
     is_poison,

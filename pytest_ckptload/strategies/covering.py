@@ -12,7 +12,7 @@ from functools import partial
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
 from pytest_ckptload.contents import value_kinds
-from pytest_ckptload.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known, named
+from pytest_ckptload.machine.dtypes import COMPLEX, LOW_PRECISION, ORDINARY, RARE, known, named
 from pytest_ckptload.strategies.assembly import Wish, assemble, in_rounds, selected, variants
 from pytest_ckptload.strategies.pairs import paired
 from pytest_ckptload.zoo.catalogue import CATALOGUE

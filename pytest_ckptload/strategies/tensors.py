@@ -14,7 +14,7 @@ from hypothesis.errors import InvalidArgument
 
 from pytest_ckptload.case import TensorSpec
 from pytest_ckptload.contents import FORMS, tensor_of, value_kinds
-from pytest_ckptload.dtypes import FILLED, PACKED, known, named
+from pytest_ckptload.machine.dtypes import FILLED, PACKED, known, named
 from pytest_ckptload.strategies.arguments import check_names
 
 __all__ = ["tensors"]

@@ -12,15 +12,21 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_ckptload import devices
 from pytest_ckptload.checks import PROMISES
-from pytest_ckptload.extending import added_rules
+from pytest_ckptload.checks.inputs import (
+    check_codes,
+    check_loader,
+    check_names,
+    given_case,
+    imported,
+)
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.fixtures import checker_for, with_mutants
-from pytest_ckptload.inputs import check_codes, check_loader, check_names, given_case, imported
 from pytest_ckptload.loader import Loader, MakeOptimizer, loader_name
+from pytest_ckptload.machine import devices
 from pytest_ckptload.options import SETTINGS, Settings
 from pytest_ckptload.recipes import RECIPES
+from pytest_ckptload.session.extending import added_rules
 from pytest_ckptload.suite.plan import (
     OPTIMIZER,
     Subject,

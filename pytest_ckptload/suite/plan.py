@@ -15,10 +15,10 @@ import torch
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Checker
+from pytest_ckptload.examine.resuming import adamw, nadam
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.loader import Build, Loader, MakeOptimizer, Resumer
 from pytest_ckptload.recipes import RECIPES, RESUMERS, mmap_stream
-from pytest_ckptload.resuming import adamw, nadam
 from pytest_ckptload.suite.divergences import Divergence, divergences_of
 from pytest_ckptload.zoo import FEATURES
 

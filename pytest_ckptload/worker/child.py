@@ -23,9 +23,9 @@ from typing import Any, NoReturn
 import torch
 
 from pytest_ckptload.case import Case
+from pytest_ckptload.examine.progress import BOARD, Board
 from pytest_ckptload.finding import Verdict
 from pytest_ckptload.printable import described
-from pytest_ckptload.progress import BOARD, Board
 from pytest_ckptload.worker import coverage, outlet
 from pytest_ckptload.worker.portable import Classes
 

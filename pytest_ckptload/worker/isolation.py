@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from pytest_ckptload.case import Case
+from pytest_ckptload.examine.loads import emptied, folder
 from pytest_ckptload.finding import Verdict
-from pytest_ckptload.loads import emptied, folder
 from pytest_ckptload.worker.limits import Limits
 from pytest_ckptload.worker.parent import Worker
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_ckptload.progress import Board
+from pytest_ckptload.examine.progress import Board
 
 __all__ = ["Limits", "free_memory"]
 

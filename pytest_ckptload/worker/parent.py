@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_ckptload.case import Case
+from pytest_ckptload.examine.progress import Board
 from pytest_ckptload.finding import Verdict
-from pytest_ckptload.progress import Board
 from pytest_ckptload.rules import Ending, judge
 from pytest_ckptload.worker.limits import Limits
 from pytest_ckptload.worker.process import Gone, Process

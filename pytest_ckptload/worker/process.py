@@ -19,8 +19,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from pytest_ckptload.case import Case
+from pytest_ckptload.examine.progress import Board, resident
 from pytest_ckptload.finding import Verdict
-from pytest_ckptload.progress import Board, resident
 from pytest_ckptload.rules import Ending
 from pytest_ckptload.worker import coverage, outlet
 from pytest_ckptload.worker.child import serve

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import ModuleSpec
-from pytest_ckptload.dtypes import named
+from pytest_ckptload.machine.dtypes import named
 from pytest_ckptload.zoo.feature import Feature
 from pytest_ckptload.zoo.features import ALL
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_ckptload.dtypes import LEFT_OUT, known
+from pytest_ckptload.machine.dtypes import LEFT_OUT, known
 
 __all__ = ["Slot", "Structure", "structure_of"]
 

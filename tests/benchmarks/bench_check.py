@@ -20,9 +20,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_ckptload import checker as checker_module
-from pytest_ckptload import reference
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine import pipeline, reference
 from pytest_ckptload.recipes import eager, mmap
 
 EXAMPLES = 500
@@ -55,12 +54,12 @@ def warm():
 def test_own_time_per_example(benchmark, monkeypatch):
     """Median over examples of draw + build + fill + observe + judge + step, all rules on."""
     clock = Clock()
-    monkeypatch.setattr(checker_module, "write", clock.timed(checker_module.write))
+    monkeypatch.setattr(pipeline, "write", clock.timed(pipeline.write))
     monkeypatch.setattr(reference, "eager", clock.timed(reference.eager))
     loader = clock.timed(mmap)
     whole, own = [], []
     last = [time.perf_counter()]
-    examine = checker_module.examine
+    examine = pipeline.examine
 
     def examined(*args):
         verdict = examine(*args)
@@ -70,7 +69,7 @@ def test_own_time_per_example(benchmark, monkeypatch):
         clock.elsewhere, last[0] = 0.0, time.perf_counter()
         return verdict
 
-    monkeypatch.setattr("pytest_ckptload.checks.examine", examined)
+    monkeypatch.setattr("pytest_ckptload.checks.checker.examine", examined)
     checker = Checker(
         Defaults(seed=1, max_examples=EXAMPLES, promises=("strict",), isolation="off")
     )

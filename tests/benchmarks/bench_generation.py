@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.trials.training import prepare
 from pytest_ckptload.recipes import mmap
 from pytest_ckptload.strategies import random_cases
-from pytest_ckptload.trials.training import prepare
 
 EXAMPLES = 500
 

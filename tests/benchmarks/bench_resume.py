@@ -14,10 +14,10 @@ import time
 import pytest
 import torch
 
-from pytest_ckptload import resuming
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine import resuming
+from pytest_ckptload.examine.trials import continuing, saving
 from pytest_ckptload.recipes import eager_resume
-from pytest_ckptload.trials import continuing, saving
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +59,7 @@ def test_own_time_per_example(benchmark, monkeypatch):
         elsewhere, last = 0.0, time.process_time()
         return verdict
 
-    monkeypatch.setattr("pytest_ckptload.checks.examine_resume", examined)
+    monkeypatch.setattr("pytest_ckptload.checks.checker.examine_resume", examined)
     checker = Checker(Defaults(seed=1, max_examples=300, isolation="off"))
     resume = timed(eager_resume)
     benchmark.pedantic(lambda: checker.check_resume(lambda *a: resume(*a)), rounds=1)

@@ -15,10 +15,10 @@ import warnings
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from pytest_ckptload import examination
-from pytest_ckptload.checker import examine
+from pytest_ckptload.examine import examination
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.recipes import eager
-from pytest_ckptload.reference import Demands
 from pytest_ckptload.strategies import covering, random_cases
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case, TensorSpec
-from pytest_ckptload.checker import examine
 from pytest_ckptload.checks import PROMISES, Checker, Defaults
 from pytest_ckptload.contents import state_of
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
+from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager, eager_resume
-from pytest_ckptload.reference import Demands
 from pytest_ckptload.strategies import covering
-from pytest_ckptload.subject import Subject
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.features.machinery.pruned import pruned
 from pytest_ckptload.zoo.features.machinery.weight_norm import normed

@@ -28,11 +28,11 @@ from torch import nn
 from pytest_ckptload import case as data
 from pytest_ckptload import damage as damages
 from pytest_ckptload.case import ModuleSpec
-from pytest_ckptload.checker import examine
+from pytest_ckptload.examine.given import state_in, verified
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.finding import Verdict
-from pytest_ckptload.given import state_in, verified
 from pytest_ckptload.recipes import RECIPES, mmap_stream
-from pytest_ckptload.reference import Demands
 from pytest_ckptload.worker import Limits, isolated
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_ckptload.dtypes import UNTYPED
+from pytest_ckptload.machine.dtypes import UNTYPED
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pytest_ckptload.dtypes import LOW_PRECISION, known
+from pytest_ckptload.machine.dtypes import LOW_PRECISION, known
 from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan
 
 
