@@ -321,6 +321,30 @@ def test_a_wrapped_file_of_another_shape_may_be_ignored_by_whoever_is_not_strict
     assert codes(linear, cuts_to_fit, checkpoint) == ["CKPT804"]
 
 
+@pytest.mark.parametrize(
+    "beyond", [{"extra": {"more": TensorSpec(shape=(1,))}}, {"missing": ("bias",)}]
+)
+def test_a_wrapped_file_with_other_names_is_ignored_as_a_whole_or_loaded_right(beyond):
+    def lazy():
+        return nn.LazyLinear(2)
+
+    def unwraps(build, path, device, change=lambda tensor: tensor):
+        module = build()
+        held = torch.load(path, weights_only=True)["state_dict"]
+        module.load_state_dict({name: change(held[name]) for name in held}, strict=False)
+        return module
+
+    def alters(build, path, device):
+        return unwraps(build, path, device, torch.neg)
+
+    shapes = {"weight": TensorSpec(shape=(2, 1)), "bias": TensorSpec(shape=(2,))}
+    checkpoint = CheckpointSpec(shapes, payload="state_dict", **beyond)
+    assert codes(lazy, loads_without_strict, checkpoint) == []
+    assert codes(linear, unwraps, CheckpointSpec(payload="state_dict", **beyond)) == []
+    wrong = codes(linear, alters, CheckpointSpec(payload="state_dict", **beyond))
+    assert set(wrong) == {"CKPT101"}
+
+
 class TiedBuffers(nn.Module):
     def __init__(self):
         super().__init__()

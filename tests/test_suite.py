@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import re
 
 import pytest
 import torch
 
-from pytest_ckptload.case import Case, ModuleSpec, OptimizerSpec
+from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, OptimizerSpec
 from pytest_ckptload.examine.pipeline import examine
 from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.examine.resuming import examine_resume
@@ -352,6 +353,28 @@ def test_a_tie_that_another_feature_brought_along_is_known_too():
     case = Case(ModuleSpec("TwoNames", {"size": 2}), features=("dtype-drift",))
     (finding,) = examine(case, mmap_meta_assign, torch.device("cpu"), Demands()).findings
     known = divergences_of("mmap_meta_assign", torch.__version__)
+    assert any(line.covers(finding, case) for line in known)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="others read from any address"
+)
+def test_wide_numbers_that_are_mapped_from_any_address_are_known_too():
+    from pytest_ckptload.checks import Checker, Defaults
+    from pytest_ckptload.finding import CheckpointMismatch
+
+    case = Case(
+        ModuleSpec("Spectrum", {"size": 1, "dtype": "complex128"}),
+        CheckpointSpec(format="unaligned"),
+        features=("complex", "unaligned"),
+    )
+    checker = Checker(Defaults(replay=case, promises=("formats",)))
+    assert checker.check(RECIPES["eager"]).examples == 1
+    with pytest.raises(CheckpointMismatch) as caught:
+        checker.check(RECIPES["mmap"])
+    (finding,) = caught.value.findings
+    assert finding.code == "CKPT801"
+    known = divergences_of("mmap", torch.__version__)
     assert any(line.covers(finding, case) for line in known)
 
 

@@ -85,11 +85,11 @@ class Examination:
         with self._watched() as marks:
             attempted = self._load()
             loaded = attempted.returned
-            if is_wrapped(case.checkpoint) and expect in ("wrapped", "shapes"):
-                ignored = self._ignored(loaded)
-                taken = "load" if expect == "wrapped" else expect
-                expect = taken if ignored is None else "mismatch"
-                reference = reference if ignored is None else ignored
+            ignored = self._ignored(loaded) if is_wrapped(case.checkpoint) else None
+            if ignored is not None and expect in ("wrapped", "shapes", "mismatch"):
+                expect, reference = "mismatch", ignored
+            elif expect == "wrapped":
+                expect = "load"
             ending = self._ending(expect, attempted, marks)
         self.findings += judge(ending)
         left = self.sample.bytes()
@@ -99,7 +99,7 @@ class Examination:
             self.findings += judge(self._memory(attempted.taken, expected))
         trained = left
         if reference is not None and isinstance(loaded, nn.Module):
-            self._compare(loaded, reference, expect, left)
+            self._compare(loaded, reference, expect, self._values(left, reference is ignored))
             if not self.sample.given:  # of which nothing is trained
                 trained = self.sample.bytes()
         self.findings += judge(FileFacts(written, left, trained))
@@ -137,14 +137,20 @@ class Examination:
             (*case.checkpoint.missing, *case.checkpoint.extra),
         )
 
-    def _compare(self, loaded: nn.Module, reference: nn.Module, expect: str, left: object) -> None:
-        """Look at both modules; where the file is as it should be, call and train them."""
-        case, values = self.sample.case, self.sample.values
-        if expect == "mismatch" and is_wrapped(case.checkpoint):
-            values = {}
-        elif case.checkpoint.damage is not None and left is not None:
+    def _values(self, left: object, ignored: bool) -> Mapping[str, Any]:
+        """What the file has for the module, by name: nothing for who may ignore what it holds."""
+        if ignored:
+            return {}
+        if self.sample.case.checkpoint.damage is not None and left is not None:
             # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
-            values = state_dict_in(read(self.sample.path))
+            return state_dict_in(read(self.sample.path))
+        return self.sample.values
+
+    def _compare(
+        self, loaded: nn.Module, reference: nn.Module, expect: str, values: Mapping[str, Any]
+    ) -> None:
+        """Look at both modules; where the file is as it should be, call and train them."""
+        case = self.sample.case
         lenient = expect == "mismatch" or self.demands.reference is not None
         held = reference_of(reference, values, self.subject, self.demands, lenient=lenient)
         with quiet():

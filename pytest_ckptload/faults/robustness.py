@@ -84,7 +84,7 @@ def _maps_archives(build: Build, path: Path, device: torch.device) -> nn.Module:
     sibling=_maps_archives,
     features=("legacy",),
     promises=("formats",),
-    beyond=("deflated",),
+    beyond=("deflated", "unaligned"),
 )
 def maps_every_file(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Files are mapped, those of old formats as well, which cannot be."""

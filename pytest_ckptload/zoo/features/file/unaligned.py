@@ -13,7 +13,7 @@ FEATURE = Feature(
     name="unaligned",
     of="checkpoint",
     sentence="The tensors in the file are not aligned.",
-    references=("safetensors/safetensors#839",),
+    references=("safetensors/safetensors#839", "pytorch/pytorch#190043"),
     apply=_apply,
     promise="formats",
 )
