@@ -92,7 +92,7 @@ def test_devices_of_xla_are_found_where_it_is_installed(tmp_path, monkeypatch):
     (tmp_path / "torch_xla.py").write_text("def device_count():\n    return 2\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert [str(d) for d in devices.available()] == ["cpu", "xla:0", "xla:1"]
-    monkeypatch.delitem(sys.modules, "torch_xla")
+    del sys.modules["torch_xla"]  # as `monkeypatch` would put it back
     (tmp_path / "torch_xla.py").write_text("raise OSError('libtpu.so is missing')\n")
     importlib.invalidate_caches()
     with pytest.warns(RuntimeWarning, match="XLA devices are left out: OSError: libtpu.so is mis"):
