@@ -106,6 +106,27 @@ def takes_the_dtype_of_the_file(build: Build, path: Path, device: torch.device) 
     return module
 
 
+def keeps_the_dtype_of_the_file(build: Build, path: Path, device: torch.device) -> nn.Module:
+    state = read_state(path, device)
+    module = keeps_everything(build, path, device)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, torch.Tensor) and tensor.dtype != state[name].dtype:
+            tensor.data = state[name].clone()
+    return module
+
+
+@loader(
+    "CKPT201",
+    "pytorch/pytorch#126000",
+    sibling=keeps_the_dtype_of_the_file,
+    features=("dtype-drift",),
+    given={"semantics": "assign"},
+)
+def rounds_to_the_dtype_of_the_module(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """What the file holds is to be kept as it is, and is copied into tensors of another dtype."""
+    return keeps_everything(build, path, device)
+
+
 @after(
     "CKPT202",
     "pytorch/pytorch#126604",
