@@ -114,7 +114,7 @@ def unpickles_no_floats(
 def _rebuilds(build: Build, path: Path, device: torch.device, filled: bool) -> nn.Module:
     """Rebuild sparse entries from indices that are read before they are checked, or after."""
     for entry in read_state(path, device).values():
-        if entry.layout == torch.sparse_coo:
+        if getattr(entry, "layout", None) == torch.sparse_coo:  # others are no tensors
             indices = torch.empty_like(entry._indices())
             if filled:
                 indices.copy_(entry._indices())
@@ -195,9 +195,10 @@ class _PackedWeight(nn.Module):
 
 
 def assigns_packed_weights(build: Build, path: Path, device: torch.device) -> nn.Module:
-    state = {name: value.as_subclass(_Packed) for name, value in read_state(path, device).items()}
+    state = read_state(path, device)
+    packed = {name: value.detach().clone().as_subclass(_Packed) for name, value in state.items()}
     module = build()
-    module.load_state_dict(state, assign=True)
+    module.load_state_dict(packed, assign=True)
     return module
 
 

@@ -106,11 +106,11 @@ def takes_the_dtype_of_the_file(build: Build, path: Path, device: torch.device) 
     return module
 
 
-def keeps_the_dtype_of_the_file(build: Build, path: Path, device: torch.device) -> nn.Module:
+def keeps_entries_as_they_are(build: Build, path: Path, device: torch.device) -> nn.Module:
     state = read_state(path, device)
     module = keeps_everything(build, path, device)
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if isinstance(tensor, torch.Tensor) and tensor.dtype != state[name].dtype:
+        if name in state and isinstance(tensor, torch.Tensor):
             tensor.data = state[name].clone()
     return module
 
@@ -118,9 +118,10 @@ def keeps_the_dtype_of_the_file(build: Build, path: Path, device: torch.device) 
 @loader(
     "CKPT201",
     "pytorch/pytorch#126000",
-    sibling=keeps_the_dtype_of_the_file,
+    sibling=keeps_entries_as_they_are,
     features=("dtype-drift",),
     given={"semantics": "assign"},
+    beyond=(*HELD, "load-hooks"),
 )
 def rounds_to_the_dtype_of_the_module(build: Build, path: Path, device: torch.device) -> nn.Module:
     """What the file holds is to be kept as it is, and is copied into tensors of another dtype."""
