@@ -18,6 +18,7 @@ from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
     models,
     optimizer_state,
     optimizers,
+    packed,
     payloads,
     refused,
     robustness,
