@@ -156,6 +156,28 @@ def test_a_rule_of_a_project_has_a_page_as_well():
     assert not any("In the docs" in line for line in rule_text(rule))
 
 
+def test_the_table_of_faults_has_each_with_its_rule_and_its_bugs():
+    from pytest_ckptload.faults import FAULTS
+
+    rows = pages().fault_table(FAULTS.values()).splitlines()[2:]
+    assert len(rows) == len(FAULTS)
+    codes = [re.search(r"\[(CKPT\d{3})\]", row)[1] for row in rows]
+    assert codes == sorted(codes)
+    for fault in FAULTS.values():
+        (row,) = (row for row in rows if row.startswith(f"| `{fault.name}` |"))
+        assert f"| [{fault.code}](#{fault.code.lower()}) | {fault.sentence} |" in row
+        assert all(f"[{name}](https://github.com/" in row for name in fault.references)
+
+
+def test_no_bug_is_both_re_enacted_and_not():
+    from pytest_ckptload.faults import SOURCES
+
+    page = Path(__file__).parent.parent / "docs" / "reference" / "faults.md"
+    left_out = re.findall(r"\[([\w.-]+/[\w.-]+#\d+)\]", page.read_text(encoding="utf-8"))
+    assert left_out
+    assert SOURCES.keys().isdisjoint(left_out)
+
+
 def test_the_table_of_divergences_says_of_which_releases_and_with_what():
     from pytest_ckptload.suite.divergences import Divergence
 

@@ -1,6 +1,6 @@
 """Pages and tables that are written from the package itself, each time the docs are built.
 
-One page per rule (``reference/rules/CKPTnnn.md``), and the tables of rules, features and
+One page per rule (``reference/rules/CKPTnnn.md``), and the tables of rules, features, faults and
 divergences that hand-written pages include from ``_generated/``. Apart from ``conf.py`` so that the
 tests can import it: the examples on the generated pages are run like those of every other page.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cause_table",
     "divergence_table",
+    "fault_table",
     "feature_table",
     "rule_page",
     "rule_table",
@@ -33,6 +34,15 @@ class _Feature(Protocol):
 
     name: str
     of: str
+    sentence: str
+    references: tuple[str, ...]
+
+
+class _Fault(Protocol):
+    """What of a fault is shown."""
+
+    code: str
+    name: str
     sentence: str
     references: tuple[str, ...]
 
@@ -108,6 +118,20 @@ def feature_table(features: Iterable[_Feature]) -> str:
     return _table(("feature", "of the", "what a case then contains", "seen in"), rows)
 
 
+def fault_table(faults: Iterable[_Fault]) -> str:
+    """All faults, a row each, in the order of the rules that catch them."""
+    rows = [
+        (
+            f"`{fault.name}`",
+            f"[{fault.code}](#{fault.code.lower()})",
+            fault.sentence,
+            ", ".join(map(_link, fault.references)),
+        )
+        for fault in sorted(faults, key=lambda fault: fault.code)
+    ]
+    return _table(("fault", "rule", "what it does", "bugs it re-enacts"), rows)
+
+
 def divergence_table(divergences: Iterable[_Divergence]) -> str:
     """All that torch itself gets wrong, a row each."""
     rows = [
@@ -149,6 +173,7 @@ def write(
     docs: Path,
     rules: Mapping[str, Described],
     features: Mapping[str, _Feature],
+    faults: Mapping[str, _Fault],
     divergences: Iterable[_Divergence],
     causes: Iterable[_Cause],
 ) -> None:
@@ -160,6 +185,7 @@ def write(
             stale.unlink()
     wanted[docs / "_generated" / "rules.inc"] = rule_table(rules.values())
     wanted[docs / "_generated" / "features.inc"] = feature_table(features.values())
+    wanted[docs / "_generated" / "faults.inc"] = fault_table(faults.values())
     wanted[docs / "_generated" / "divergences.inc"] = divergence_table(divergences)
     wanted[docs / "_generated" / "causes.inc"] = cause_table(causes)
     for path, text in wanted.items():
@@ -176,12 +202,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _on_builder_inited(app: Sphinx) -> None:
+    from pytest_ckptload.faults import FAULTS
     from pytest_ckptload.rules import RULES
     from pytest_ckptload.rules.causes import CAUSES
     from pytest_ckptload.suite.divergences import DIVERGENCES
     from pytest_ckptload.zoo import FEATURES
 
-    write(Path(app.srcdir), RULES, FEATURES, DIVERGENCES, CAUSES)
+    write(Path(app.srcdir), RULES, FEATURES, FAULTS, DIVERGENCES, CAUSES)
 
 
 def _example(code: str, example: str) -> str:

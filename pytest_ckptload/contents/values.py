@@ -64,7 +64,11 @@ def _unsigned_zero(mantissa: int) -> dict[str, int]:
 
 _BY_NAME: Mapping[str, Mapping[str, int]] = {
     "float64": _floating(11, 52),
-    "float32": _floating(8, 23),
+    # As bytes, what readers of old formats take for the end of a zip archive: a small number.
+    "float32": {
+        **_floating(8, 23),
+        "archive-end": int.from_bytes(b"PK\5\6", sys.byteorder),
+    },
     "float16": _floating(5, 10),
     "bfloat16": _floating(8, 7),
     "float8_e5m2": _floating(5, 2),

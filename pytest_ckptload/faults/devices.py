@@ -51,7 +51,13 @@ def _device_of(module: nn.Module) -> torch.device:
     return next((t.device for t in tensors if t.device.type not in ("cpu", "meta")), _CPU)
 
 
-@after("CKPT205", "huggingface/peft#2113", features=("tied-buffer",), elsewhere=True)
+@after(
+    "CKPT205",
+    "huggingface/peft#2113",
+    "huggingface/diffusers#10523",
+    features=("tied-buffer",),
+    elsewhere=True,
+)
 def leaves_buffers_on_the_cpu(module: nn.Module) -> None:
     """Parameters are moved, and buffers are not."""
     for part, name, buffer in buffers_of(module):

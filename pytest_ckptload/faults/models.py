@@ -37,6 +37,7 @@ class CountsInPython(_Weighted):
     "CKPT803",
     "huggingface/transformers#43957",
     "facebookresearch/dinov2#477",
+    "ndif-team/nnterp#50",
     right=CountsInPython,
     load=mmap_meta_assign,
 )
@@ -46,6 +47,15 @@ class ReadsValuesAtConstruction(_Weighted):
     def __init__(self) -> None:
         super().__init__()
         self.rates = [value.item() for value in torch.linspace(0, 1, 4)]
+
+
+@model("CKPT803", "pytorch/pytorch#96409", right=CountsInPython, load=mmap_meta_assign)
+class SearchesAtConstruction(_Weighted):
+    """Construction calls an operator that does not run on meta."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates = [torch.arange(4).nonzero().numel() / 4]
 
 
 class PassesAssignOn(_Weighted):
@@ -87,6 +97,23 @@ class KeepsAWeakReference(_Weighted):
     def __init__(self) -> None:
         super().__init__()
         self.watched = weakref.ref(self.weight)
+
+
+class ComputesItAnew(_Weighted):
+    @property
+    def squared(self) -> torch.Tensor:
+        return self.weight.square()
+
+
+@model("CKPT803", "pytorch/pytorch#127313", right=ComputesItAnew, load=mmap_meta_swap)
+class KeepsAGraph(_Weighted):
+    """What was computed of a parameter is kept: its graph has the parameter, which cannot be
+    swapped so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squared = self.weight.square()
 
 
 class SavesItsTable(_Weighted):

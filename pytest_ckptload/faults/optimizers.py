@@ -1,4 +1,5 @@
-"""Faults of resumers, CKPT501 to CKPT504: optimizers that refer to other tensors, in other groups.
+"""Faults of resumers, CKPT501 to CKPT504: optimizers that refer to other tensors, in other groups,
+and one that steps with other state, CKPT508.
 
 Apart from the loaders because the optimizer is what is wrong, in a module that may be right.
 """
@@ -95,6 +96,52 @@ def wraps_what_was_made_first(
     module, optimizer = eager_resume(build, make_optimizer, path, device)
     _, inner = made_first(build, make_optimizer, path, device, assign=True)
     return module, Wrapper(inner, optimizer.param_groups, optimizer.state)
+
+
+class _Planned(Wrapper):
+    """A step that was captured with some state, and takes that whenever it is called."""
+
+    def __init__(self, optimizer: Any, planned: Any) -> None:
+        super().__init__(optimizer, optimizer.param_groups, optimizer.state)
+        self.planned = planned
+
+    def step(self, closure: Any = None) -> Any:
+        """Step with what was planned with."""
+        loaded, self.optimizer.state = self.optimizer.state, self.planned
+        try:
+            return super().step(closure)
+        finally:
+            self.optimizer.state = loaded
+
+
+def plans_with_what_is_loaded(
+    build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
+) -> Resumed:
+    module, optimizer = eager_resume(build, make_optimizer, path, device)
+    return module, _Planned(optimizer, optimizer.state)
+
+
+@resumer(
+    "CKPT508",
+    "pytorch/pytorch#147288",
+    sibling=plans_with_what_is_loaded,
+    features=("scalar",),
+)
+def plans_before_it_loads(
+    build: Build, make_optimizer: MakeOptimizer, path: Path, device: torch.device
+) -> Resumed:
+    """A step is captured with the state that is there, and goes on with it, though loading puts
+    other tensors in its place.
+    """
+    module, optimizer = eager_resume(build, make_optimizer, path, device)
+    planned = copy.deepcopy(optimizer.state_dict())
+    for value in (v for state in planned["state"].values() for v in state.values()):
+        if isinstance(value, torch.Tensor):
+            value.zero_()
+    optimizer.load_state_dict(planned)
+    held = optimizer.state
+    optimizer.load_state_dict(read_payload(path, device)["optimizer"])
+    return module, _Planned(optimizer, held)
 
 
 @resumer("CKPT501", "pytorch/pytorch#149205", features=("scalar",))

@@ -74,7 +74,9 @@ def finds_no_parent_of_the_root(build: Build, path: Path, device: torch.device) 
 
 
 def _maps_archives(build: Build, path: Path, device: torch.device) -> nn.Module:
-    return mmap(build, path, device) if zipfile.is_zipfile(path) else eager(build, path, device)
+    with path.open("rb") as file:
+        archive = file.read(4) == b"PK\3\4"
+    return (mmap if archive else eager)(build, path, device)
 
 
 @loader(
@@ -89,6 +91,21 @@ def _maps_archives(build: Build, path: Path, device: torch.device) -> nn.Module:
 def maps_every_file(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Files are mapped, those of old formats as well, which cannot be."""
     return mmap(build, path, device)
+
+
+@loader(
+    "CKPT803",
+    "pytorch/pytorch#25214",
+    sibling=_maps_archives,
+    features=("legacy",),
+    promises=("formats",),
+    beyond=("deflated", "unaligned"),
+)
+def maps_what_ends_like_an_archive(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """Files are taken for archives where the mark of an archive's end is found: a tensor of an old
+    format may hold it, too.
+    """
+    return (mmap if zipfile.is_zipfile(path) else eager)(build, path, device)
 
 
 @loader("CKPT803", "open-mmlab/mmcv#1294", features=("old-version",))

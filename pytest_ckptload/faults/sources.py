@@ -11,6 +11,9 @@ SOURCES = {
     "axolotl-ai-cloud/axolotl#3977": "Parameter hooks lost when a meta Parameter is materialised",
     "bghira/SimpleTuner#2714": "In-place metadata rewrite corrupts checkpoints",
     "Comfy-Org/ComfyUI#3923": "channels_last tensors cannot be saved or lose layout",
+    "deepspeedai/DeepSpeed#8479": (
+        "Module without keys in the file is skipped, its buffers stay on meta"
+    ),
     "espnet/espnet#5615": "map_location to GPU holds two copies",
     "facebookresearch/dinov2#477": "Constructor that reads tensor values fails under meta",
     "facebookresearch/fairscale#50": "Adam state rounded through fp16 on load",
@@ -34,11 +37,16 @@ SOURCES = {
     "huggingface/accelerate#3668": "Assigning a tie inside init_empty_weights does not tie",
     "huggingface/accelerate#3835": "prepare(model) alone leaves the optimizer on old params",
     "huggingface/accelerate#4083": "Tied-params map keyed by data_ptr merges every meta tensor",
+    "huggingface/diffusers#10523": "Computed buffers not moved to the device with quantised loads",
     "huggingface/diffusers#12009": "low_cpu_mem_usage leaves missing parameters on meta",
     "huggingface/diffusers#12719": "Quantisation state created on meta",
     "huggingface/huggingface_hub#4901": "save_torch_state_dict KeyError on newer dtypes",
     "huggingface/peft#2113": "low_cpu_mem_usage leaves adapters on CPU",
+    "huggingface/peft#2834": "Adapter moved to a meta base layer",
     "huggingface/peft#3676": "Scalar entries crash the size-mismatch filter",
+    "huggingface/pytorch-image-models#2350": (
+        "Meta loading breaks timm models with computed buffers"
+    ),
     "huggingface/transformers#18471": "Integer and bool buffers cast to half",
     "huggingface/transformers#24576": "Recomputed buffer differs from the saved one",
     "huggingface/transformers#25555": (
@@ -49,6 +57,7 @@ SOURCES = {
     "huggingface/transformers#30953": (
         "Missing bare Parameters and persistent buffers come back uninitialised"
     ),
+    "huggingface/transformers#31970": "Old weight_g/weight_v names not mapped in the meta path",
     "huggingface/transformers#32943": "Integer/quantised tensor cannot become a Parameter",
     "huggingface/transformers#33679": "from_pretrained ignores load_state_dict pre-hooks",
     "huggingface/transformers#34091": (
@@ -61,7 +70,11 @@ SOURCES = {
         "from_pretrained inside torch.device('meta') raises or ignores meta"
     ),
     "huggingface/transformers#40001": "Missing-key initialiser handed the wrong key list",
+    "huggingface/transformers#42460": "Encoder-only checkpoint of a tied model rejected as corrupt",
     "huggingface/transformers#42612": "tie_weights discards a genuinely different lm_head",
+    "huggingface/transformers#43429": (
+        "Tie flag read from the wrong nested config, head left random"
+    ),
     "huggingface/transformers#43957": "Constructor that reads tensor values fails under meta",
     "huggingface/transformers#44589": "dtype='auto' guessed from the wrong tensor",
     "huggingface/transformers#45902": "meta -> to_empty leaves rotary frequencies uninitialised",
@@ -70,6 +83,9 @@ SOURCES = {
     ),
     "huggingface/transformers#46749": "Tied-params map keyed by data_ptr merges every meta tensor",
     "huggingface/transformers#46849": "Disk-offloaded int64 table rounded to bf16",
+    "huggingface/transformers#48154": (
+        "Encoder embedding filled from lm_head when the shared key is missing"
+    ),
     "huggingface/transformers#48892": (
         "from_pretrained materialises non-persistent buffers with empty memory"
     ),
@@ -94,6 +110,7 @@ SOURCES = {
         "Quantised loader forgets to re-tie after load_checkpoint_in_model"
     ),
     "mosaicml/llm-foundry#916": "Meta+assign model takes the file's dtype",
+    "ndif-team/nnterp#50": "Activation reads a scalar parameter at build time on meta",
     "Nixtla/neuralforecast#1032": "load_state_dict override does not accept assign",
     "NVIDIA-NeMo/Automodel#2511": (
         "Save drops lm_head because the config says tied though tensors diverged"
@@ -108,11 +125,16 @@ SOURCES = {
     "optimizedlearning/mechanic#2": "State keyed by tensor address is lost on reload",
     "pfnet/pytorch-pfn-extras#187": "Lazy load hook replaced params, optimizer lost them",
     "PrimeIntellect-ai/prime-rl#937": "Meta load + FSDP copies the tied head to a wrong value",
+    "pytorch/ao#456": "Quantised subclass cannot be copied into",
     "pytorch/ao#630": "Float8/affine-quantised subclasses rejected",
+    "pytorch/ao#1021": "Low-bit optimizer state fails to move device on load",
     "pytorch/ao#1122": "Float8/affine-quantised subclasses rejected",
     "pytorch/ao#3314": "8-bit optimizer state cast on load breaks the step",
     "pytorch/pytorch#1489": "State is matched by position even with named parameters",
+    "pytorch/pytorch#8481": "Old BatchNorm files raise missing key",
+    "pytorch/pytorch#25214": "Tensor bytes mistaken for a zip file",
     "pytorch/pytorch#25892": "map_location to GPU holds two copies",
+    "pytorch/pytorch#33439": "Sparse validation ran before storages were filled",
     "pytorch/pytorch#42155": "from_file(shared=True) past free space dies on write",
     "pytorch/pytorch#43706": "Optimizer state cast to the parameter dtype on load",
     "pytorch/pytorch#80809": "Adam cannot resume: the count of steps was moved to the device",
@@ -120,26 +142,37 @@ SOURCES = {
     "pytorch/pytorch#82412": "map_location to meta is not supported",
     "pytorch/pytorch#84053": "AveragedModel buffers not synced",
     "pytorch/pytorch#91111": "RNN kept old _flat_weights when parameters were replaced",
+    "pytorch/pytorch#94670": "Plain floats rejected by weights_only",
+    "pytorch/pytorch#96409": "weight_norm could not run on meta",
     "pytorch/pytorch#101688": "Files without a byteorder record misread on big-endian",
     "pytorch/pytorch#102212": "Non-persistent buffers stay on meta after meta+assign",
     "pytorch/pytorch#102549": "mmap on legacy (non-zip) files",
     "pytorch/pytorch#105963": "Copy-mode load into a meta model reports success and loads nothing",
+    "pytorch/pytorch#107529": "bf16 checkpoint rejected by weights_only",
     "pytorch/pytorch#113423": "Compiled module exposes _orig_mod. keys",
+    "pytorch/pytorch#115285": "Counter left on meta after the previous fix",
+    "pytorch/pytorch#116103": "mmap refused pathlib paths",
     "pytorch/pytorch#118326": "Float step from old checkpoint built on the wrong device",
     "pytorch/pytorch#119535": "Prefix handling skipped buffers",
     "pytorch/pytorch#121158": "Optimizer built before assign trains the discarded parameters",
+    "pytorch/pytorch#122792": "Compiled module with a non-persistent buffer fails",
     "pytorch/pytorch#123625": "Compiled module exposes _orig_mod. keys",
+    "pytorch/pytorch#124942": "full_state_dict load into a meta model needs a process group",
+    "pytorch/pytorch#126000": "Copy mode converts values to the module's dtype without notice",
     "pytorch/pytorch#126604": "DCP accepted wrong shapes",
+    "pytorch/pytorch#127313": "swap_tensors refused parameters after a backward",
     "pytorch/pytorch#128011": "Shared parameters break optimizer state load",
     "pytorch/pytorch#129079": "Non-tensor optimizer values not restored",
+    "pytorch/pytorch#130792": "Ambient torch.device context moves given tensors",
     "pytorch/pytorch#134107": "State is matched by position even with named parameters",
     "pytorch/pytorch#134953": "Sparse CSR could not be rebuilt",
     "pytorch/pytorch#143828": "Empty parameter group loses its hyper-parameters",
     "pytorch/pytorch#145529": "Swap load fails when a weakref exists",
+    "pytorch/pytorch#147288": "Optimizer.load_state_dict replaces state tensors instead of copying",
     "pytorch/pytorch#147389": "LazyLinear wrong in_features after load",
     "pytorch/pytorch#148843": "to_empty reallocates tensors already on the target device",
-    "pytorch/pytorch#149545": "map_location='meta' gives every view its own storage",
     "pytorch/pytorch#149205": "Optimizer built after a forward holds unsharded params",
+    "pytorch/pytorch#149545": "map_location='meta' gives every view its own storage",
     "pytorch/pytorch#158080": "map_location='meta' gives every view its own storage",
     "pytorch/pytorch#184652": "Quantised rebuild accepts strides outside its storage",
     "pytorch/pytorch#185752": "Compiled module exposes _orig_mod. keys",
@@ -172,7 +205,11 @@ SOURCES = {
     "TransformerLensOrg/TransformerLens#1637": (
         "Sub-view Parameters (split QKV) detach from the fused weight under assign"
     ),
+    "TransformerLensOrg/TransformerLens#1725": (
+        "Partial checkpoint loaded with assign leaves the tied twin stale"
+    ),
     "urchade/GLiNER#355": "strict=False + assign leaves missing parameters on meta",
+    "vec2text/vec2text#94": "Wrapper model never ties because it does not expose embedding getters",
     "vllm-project/speculators#411": (
         "Counter rounded because the whole optimizer state was saved in bf16"
     ),

@@ -106,6 +106,28 @@ def takes_the_dtype_of_the_file(build: Build, path: Path, device: torch.device) 
     return module
 
 
+def keeps_entries_as_they_are(build: Build, path: Path, device: torch.device) -> nn.Module:
+    state = read_state(path, device)
+    module = keeps_everything(build, path, device)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if name in state and isinstance(tensor, torch.Tensor):
+            tensor.data = state[name].clone()
+    return module
+
+
+@loader(
+    "CKPT201",
+    "pytorch/pytorch#126000",
+    sibling=keeps_entries_as_they_are,
+    features=("dtype-drift",),
+    given={"semantics": "assign"},
+    beyond=(*HELD, "load-hooks"),
+)
+def rounds_to_the_dtype_of_the_module(build: Build, path: Path, device: torch.device) -> nn.Module:
+    """What the file holds is to be kept as it is, and is copied into tensors of another dtype."""
+    return keeps_everything(build, path, device)
+
+
 @after(
     "CKPT202",
     "pytorch/pytorch#126604",

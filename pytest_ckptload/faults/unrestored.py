@@ -28,6 +28,7 @@ __all__: list[str] = []
 @loader(
     "CKPT102",
     "huggingface/transformers#45902",
+    "huggingface/pytorch-image-models#2350",
     sibling=keeps_everything,
     features=("buffer-nonpersistent",),
 )
@@ -122,7 +123,12 @@ def takes_the_second_for_tied(build: Build, path: Path, device: torch.device) ->
     return module
 
 
-@loader("CKPT104", "huggingface/transformers#33679", features=("load-hooks",))
+@loader(
+    "CKPT104",
+    "huggingface/transformers#33679",
+    "huggingface/transformers#31970",
+    features=("load-hooks", "parametrized"),
+)
 def sets_tensors_by_name(build: Build, path: Path, device: torch.device) -> nn.Module:
     """Entries are copied name by name, so that hooks of the module which rename them never run."""
     module = built(build, device)

@@ -16,7 +16,7 @@ from pytest_ckptload.faults.parts import loads_without_strict
 __all__: list[str] = []
 
 
-class _Tied(nn.Module):
+class TiedHead(nn.Module):
     """An embedding, and a head that is tied to it."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class _Tied(nn.Module):
         self.head.weight = self.embedding.weight
 
 
-def _normed() -> nn.Module:
+def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
 
 
@@ -34,7 +34,7 @@ def saves_everything(module: nn.Module, path: Path) -> None:
     torch.save(module.state_dict(), path)
 
 
-@writer("CKPT101", "vllm-project/speculators#411", right=saves_everything, build=_normed)
+@writer("CKPT101", "vllm-project/speculators#411", right=saves_everything, build=normed)
 def saves_in_half_precision(module: nn.Module, path: Path) -> None:
     """All that is saved is cast to the model's dtype, and rounded."""
     state = module.state_dict()
@@ -46,7 +46,7 @@ def saves_in_half_precision(module: nn.Module, path: Path) -> None:
     "huggingface/accelerate#2875",
     "safetensors/safetensors#520",
     right=saves_everything,
-    build=_Tied,
+    build=TiedHead,
 )
 def saves_shared_tensors_once(module: nn.Module, path: Path) -> None:
     """Of names that are one tensor the first is saved alone."""
@@ -57,7 +57,7 @@ def saves_shared_tensors_once(module: nn.Module, path: Path) -> None:
     torch.save({name: state[name] for name in held.values()}, path)
 
 
-@writer("CKPT803", "sgl-project/sglang#25332", right=saves_everything, build=_normed)
+@writer("CKPT803", "sgl-project/sglang#25332", right=saves_everything, build=normed)
 def saves_the_wrapper(module: nn.Module, path: Path) -> None:
     """The module is saved in a wrapper, which puts a prefix before every name."""
     torch.save(nn.ModuleDict({"inner": module}).state_dict(), path)
@@ -67,7 +67,7 @@ def saves_the_wrapper(module: nn.Module, path: Path) -> None:
     "CKPT104",
     "pytorch/pytorch#119535",
     right=saves_everything,
-    build=_normed,
+    build=normed,
     load=loads_without_strict,
 )
 def renames_buffers(module: nn.Module, path: Path) -> None:
@@ -79,7 +79,7 @@ def renames_buffers(module: nn.Module, path: Path) -> None:
     torch.save({f"module.{k}" if k in buffers else k: v for k, v in state.items()}, path)
 
 
-@writer("CKPT104", "pytorch/pytorch#84053", right=saves_everything, build=_normed)
+@writer("CKPT104", "pytorch/pytorch#84053", right=saves_everything, build=normed)
 def saves_a_copy_of_the_buffers(module: nn.Module, path: Path) -> None:
     """Buffers are those of a copy that was made at construction, and follow no training."""
     state = module.state_dict()

@@ -8,18 +8,30 @@ from torch import nn
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 
+def _frequencies(size: int) -> torch.Tensor:
+    exponents = torch.arange(size, dtype=torch.float32) / size
+    return 1.0 / 10000.0**exponents
+
+
 class Rotary(nn.Module):
     """A weight, and frequencies that no checkpoint holds."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        exponents = torch.arange(size, dtype=torch.float32) / size
-        self.register_buffer("inv_freq", 1.0 / 10000.0**exponents, persistent=False)
+        self.register_buffer("inv_freq", _frequencies(size), persistent=False)
+
+
+class Frequencies(nn.Module):
+    """Frequencies alone: a checkpoint holds nothing of this module."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", _frequencies(size), persistent=False)
 
 
 def _apply(plan: Plan, choose: Choose) -> None:
-    plan.add("Rotary", size=choose((2, 3, 4)))
+    plan.add(choose(("Rotary", "Frequencies")), size=choose((2, 3, 4)))
 
 
 FEATURE = Feature(
@@ -28,5 +40,5 @@ FEATURE = Feature(
     sentence="A buffer is not in the file: its values come from construction.",
     references=("pytorch/pytorch#102212", "huggingface/transformers#48892"),
     apply=_apply,
-    factories=(Rotary,),
+    factories=(Rotary, Frequencies),
 )
