@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from pytest_ckptload.case import TensorSpec
 from pytest_ckptload.machine.dtypes import UNTYPED
 from pytest_ckptload.zoo.feature import Choose, Feature, Plan
