@@ -14,7 +14,7 @@ from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.examine.trials.lifetime import after_deleting
 from pytest_ckptload.faults.parts import loads_without_strict
 from pytest_ckptload.finding import CheckpointMismatch
-from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign
+from pytest_ckptload.recipes import eager, eager_resume, meta_assign, mmap_meta_assign
 
 CPU = torch.device("cpu")
 
@@ -396,3 +396,8 @@ def test_a_frozen_part_of_a_trained_weight_is_not_written_to():
 def test_a_wrapped_file_that_was_ignored_still_has_the_modules_own_code_run(features):
     checker = Checker(Defaults(seed=0, max_examples=40))
     checker.check(loads_without_strict, features=features)
+
+
+def test_nobody_steps_what_a_reference_of_the_users_own_has_overlapping():
+    checker = Checker(Defaults(max_examples=0, features=("expanded", "views")))
+    assert checker.check(meta_assign, reference=meta_assign).examples > 1

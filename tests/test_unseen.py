@@ -126,6 +126,27 @@ def test_it_is_said_in_the_report_of_a_check():
     )
 
 
+class SavesNested(Base):
+    def more(self):
+        parts = [torch.ones(2, device="cpu"), torch.ones(3, device="cpu")]
+        layout = torch.jagged if self.jagged else torch.strided
+        self.register_buffer("odd", torch.nested.nested_tensor(parts, layout=layout))
+
+    jagged = False
+
+
+class SavesJagged(SavesNested):
+    jagged = True
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("build", [SavesNested, SavesJagged])
+def test_what_the_reference_cannot_load_itself_is_said_in_a_sentence(build):
+    """Torch copies no nested tensors into each other, or checks their shapes before."""
+    with pytest.raises(ValueError, match="nothing was judged: the reference itself loads none of"):
+        Checker(Defaults(max_examples=0)).check(eager, build=build)
+
+
 def test_a_module_that_holds_itself_is_walked_once():
     module = Base()
     module._modules["me"] = module

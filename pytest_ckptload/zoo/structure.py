@@ -65,14 +65,14 @@ class Structure:
 def structure_of(module: nn.Module) -> Structure:
     """The structure of ``module``.
 
-    Entries of its state dict that are no tensors (extra state) are left out, and those of dtypes
-    that nothing is filled with: they are saved as construction gives them.
+    Entries of its state dict that are no tensors (extra state) are left out, nested ones, and those
+    of dtypes that nothing is filled with: they are saved as construction gives them.
     """
     groups: dict[int, str] = {}
     slots = []
     state = module.state_dict(keep_vars=True)
     for name, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.dtype in _LEFT_OUT:
+        if not isinstance(tensor, torch.Tensor) or tensor.dtype in _LEFT_OUT or tensor.is_nested:
             continue
         group = groups.setdefault(id(tensor), name)
         if nn.parameter.is_lazy(tensor):
