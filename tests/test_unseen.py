@@ -140,10 +140,17 @@ class SavesJagged(SavesNested):
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
-@pytest.mark.parametrize("build", [SavesNested, SavesJagged])
-def test_what_the_reference_cannot_load_itself_is_said_in_a_sentence(build):
+@pytest.mark.parametrize(
+    ("build", "error"),
+    [
+        (SavesNested, "NestedTensorImpl doesn't support sizes"),
+        (SavesJagged, r"Error\(s\) in loading state_dict for SavesJagged: size mismatch for odd"),
+    ],
+)
+def test_what_the_reference_cannot_load_itself_is_said_in_a_sentence(build, error):
     """Torch copies no nested tensors into each other, or checks their shapes before."""
-    with pytest.raises(ValueError, match="nothing was judged: the reference itself loads none of"):
+    none = f"nothing was judged: the reference itself loads none of .*{error}"
+    with pytest.raises(ValueError, match=none):
         Checker(Defaults(max_examples=0)).check(eager, build=build)
 
 

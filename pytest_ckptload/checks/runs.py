@@ -256,7 +256,7 @@ def _why_nothing(target: Target, outcome: Outcome) -> str:
     if outcome.refused:
         return (
             f": the reference itself loads none of the files{whose}; the first error was "
-            f"{_first_line(outcome.refused[0])}; give a loader that can with reference="
+            f"{_one_line(outcome.refused[0])}; give a loader that can with reference="
         )
     if not outcome.examples:
         return f": there is no case{whose} that has the features asked for"
@@ -266,6 +266,6 @@ def _why_nothing(target: Target, outcome: Outcome) -> str:
     )
 
 
-def _first_line(text: str) -> str:
-    line = text.strip().splitlines()[0]
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
     return line if len(line) < 200 else line[:200] + "…"
