@@ -217,6 +217,16 @@ def test_state_by_position_may_keep_its_dtype():
         assert {finding.code for finding in found} == {"CKPT511"}
 
 
+def test_another_parameters_state_is_not_a_cast_one_where_some_values_are_equal():
+    """Every step size is the learning rate at first, be it complex or not."""
+    rprop = OptimizerSpec("Rprop", {"lr": 0.125}, named=True, reordered=True)
+    real = ModuleSpec("Aliased", {"size": 1})
+    wave = ModuleSpec("Spectrum", {"size": 1, "dtype": "complex64"})
+    both = ModuleSpec("Sequential", children={"0": real, "1": wave})
+    found = findings(keeps_the_saved_dtypes, rprop, both)
+    assert {finding.code for finding in found} == {"CKPT511"}
+
+
 def test_state_by_position_is_advice():
     with pytest.raises(CheckpointMismatch, match=r"(?s)CKPT511 state-of-another.* first exp_avg: "):
         check(eager_resume, features=["reordered-parameters"])
