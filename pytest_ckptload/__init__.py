@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_ckptload.asserts import assert_modules_equal, assert_optimizer_tracks
     from pytest_ckptload.case import Case
     from pytest_ckptload.checks import Report
+    from pytest_ckptload.examine.written import WrittenCase
     from pytest_ckptload.finding import CheckpointMismatch, Finding
     from pytest_ckptload.loader import Loader, Resumer
     from pytest_ckptload.observe import Observation, Place
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         SecondLoad,
         Training,
     )
-    from pytest_ckptload.session.written import WrittenCase
     from pytest_ckptload.zoo.feature import Choose, Feature, Plan
 
 __all__ = [
@@ -90,7 +90,7 @@ _HOMES = {
     "Rule": "rules",
     "SecondLoad": "rules",
     "Training": "rules",
-    "WrittenCase": "session.written",
+    "WrittenCase": "examine.written",
     "assert_modules_equal": "asserts",
     "assert_optimizer_tracks": "asserts",
 }

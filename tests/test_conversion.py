@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis.database import InMemoryExampleDatabase
 
 from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, TensorSpec
+from pytest_ckptload.examine.written import WrittenCase
 from pytest_ckptload.machine import devices
-from pytest_ckptload.session.written import WrittenCase
 from pytest_ckptload.zoo import FEATURES
 
 HEAD = """
@@ -106,7 +106,7 @@ def test_each_name_gives_what_it_says(run):
     ran = run(
         """
         from pathlib import Path
-        from pytest_ckptload.session.written import WrittenCase
+        from pytest_ckptload.examine.written import WrittenCase
 
         few = settings(max_examples=5)
 

@@ -15,6 +15,7 @@ from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.examine.pipeline import examine
 from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.examine.subject import Subject
+from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager
 
@@ -124,6 +125,39 @@ def test_it_is_said_in_the_report_of_a_check():
     assert report.notes == (
         "not observed: odd (a fake tensor: neither its contents nor its memory)",
     )
+
+
+class Rows(Base):
+    def more(self):
+        self.register_buffer("odd", torch.eye(3, device="cpu").to_sparse_csr())
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly:UserWarning")
+def test_a_tensor_that_nobody_can_read_any_more_is_said():
+    def gives_other_data(build, path, device):
+        module = eager(build, path, device)
+        module.odd.data = module.odd.to(torch.bfloat16)
+        return module
+
+    (finding,) = verdict(Rows, gives_other_data).findings
+    assert finding.code == "CKPT301"
+    what = "a tensor of torch.bfloat16 that holds values of torch.float32"
+    assert finding.evidence == f"{what}, expected a buffer that can be read"
+
+
+def test_a_fake_tensor_in_the_place_of_another_is_found():
+    def stays_fake(build, path, device):
+        module = eager(build, path, device)
+        with FakeTensorMode():
+            module.weight = nn.Parameter(torch.ones(3))
+        return module
+
+    with pytest.raises(CheckpointMismatch) as caught:
+        Checker(Defaults(max_examples=0)).check(stays_fake, build=Crowded)
+    assert caught.value.findings[0].code == "CKPT301"
+    assert "weight: a fake tensor, expected a parameter that can be read" in caught.value.report
+    assert "loaded.weight.to_dense().tolist()" in caught.value.script
 
 
 class SavesNested(Base):

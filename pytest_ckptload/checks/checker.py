@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +27,9 @@ from pytest_ckptload.checks.inputs import (
     check_features,
     check_loader,
     check_names,
+    features_of,
+    listed,
+    not_promised,
 )
 from pytest_ckptload.checks.optimizer_factory import try_optimizer
 from pytest_ckptload.checks.runs import Defaults, Examine, Report, Runner, Target
@@ -35,6 +38,7 @@ from pytest_ckptload.examine.pipeline import examine, examine_file, examine_load
 from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.examine.resuming import adamw, examine_resume
 from pytest_ckptload.examine.trials.training import prepare
+from pytest_ckptload.examine.written import WrittenCase
 from pytest_ckptload.finding import CheckpointMismatch
 from pytest_ckptload.loader import (
     Build,
@@ -52,10 +56,6 @@ from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.rules.causes import folded
 from pytest_ckptload.strategies import resume_cases, resume_covering
 from pytest_ckptload.tried import Tried
-from pytest_ckptload.zoo import FEATURES
-
-if TYPE_CHECKING:
-    from pytest_ckptload.session.written import WrittenCase
 
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
@@ -165,7 +165,7 @@ class Checker:
         promises = check_names("promise", promises or self.defaults.promises, PROMISES)
         check_consistent(build, inputs, checkpoint, save, semantics, dtype)
         chosen, left_out = self._features(features, without, build is None and checkpoint is None)
-        left_out = (*left_out, *_not_promised(promises, features))
+        left_out = (*left_out, *not_promised(promises, features))
         subject = None if build is None else user_subject(build, inputs)
         demands = Demands(frozenset(promises), semantics, dtype, reference, save)
 
@@ -187,7 +187,7 @@ class Checker:
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
             chosen,
-            left_out if save is None else (*left_out, *_names_of("checkpoint")),
+            left_out if save is None else (*left_out, *features_of("checkpoint")),
         )
         if checkpoint is not None:
             path = checked_path(checkpoint)
@@ -278,7 +278,7 @@ class Checker:
             subject,
             "" if build is None else getattr(build, "__qualname__", "build"),
             chosen,
-            (*left_out, *_names_of("checkpoint")),
+            (*left_out, *features_of("checkpoint")),
         )
         target.ingredients = {
             name: examining(alone) for name, alone in ingredients_of(resume).items()
@@ -324,37 +324,9 @@ class Checker:
         generated: bool,
         optimizers: bool = False,
     ) -> tuple[Sequence[str] | None, tuple[str, ...]]:
-        features, without = _names(features), _names(without) or ()
+        features, without = listed(features), listed(without) or ()
         chosen = features if features is not None else self.defaults.features
         left_out = without or self.defaults.without
         # Those of the command line are for every test: they need not fit each.
         check_features(features, without, generated=generated, optimizers=optimizers)
         return chosen, left_out
-
-
-def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """One name is as good as a list of one."""
-    if names is None:
-        return None
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _not_promised(promises: Collection[str], asked: Sequence[str] | None) -> tuple[str, ...]:
-    """The features that nothing is demanded of without a promise that was not made.
-
-    Raises ``ValueError`` where one of them was asked for.
-    """
-    unjudged = []
-    for name, feature in FEATURES.items():
-        if feature.promise is not None and feature.promise not in promises:
-            unjudged.append(name)
-            if asked is not None and name in asked:
-                raise ValueError(
-                    f"feature {name!r} is judged with the promise {feature.promise!r} alone: add "
-                    f"promises={{{feature.promise!r}}}, or --ckptload-promises={feature.promise}"
-                )
-    return tuple(unjudged)
-
-
-def _names_of(half: str) -> tuple[str, ...]:
-    return tuple(name for name, feature in FEATURES.items() if feature.of == half)

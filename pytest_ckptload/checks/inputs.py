@@ -29,8 +29,11 @@ __all__ = [
     "check_features",
     "check_loader",
     "check_names",
+    "features_of",
     "given_case",
     "imported",
+    "listed",
+    "not_promised",
 ]
 
 
@@ -79,6 +82,35 @@ def check_features(
             f"feature {fixed[0]!r} is one of modules, and the module is given: "
             f"choose from {', '.join(own)}"
         )
+
+
+def listed(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """One name is as good as a list of one."""
+    if names is None:
+        return None
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def not_promised(promises: Collection[str], asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The features that nothing is demanded of without a promise that was not made.
+
+    Raises ``ValueError`` where one of them was asked for.
+    """
+    unjudged = []
+    for name, feature in FEATURES.items():
+        if feature.promise is not None and feature.promise not in promises:
+            unjudged.append(name)
+            if asked is not None and name in asked:
+                raise ValueError(
+                    f"feature {name!r} is judged with the promise {feature.promise!r} alone: add "
+                    f"promises={{{feature.promise!r}}}, or --ckptload-promises={feature.promise}"
+                )
+    return tuple(unjudged)
+
+
+def features_of(half: str) -> tuple[str, ...]:
+    """The names of the features of modules, of checkpoints, or of optimizers."""
+    return tuple(name for name, feature in FEATURES.items() if feature.of == half)
 
 
 def check_consistent(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -23,15 +22,13 @@ from pytest_ckptload.examine.loads import folder, renamed
 from pytest_ckptload.examine.progress import stage
 from pytest_ckptload.examine.reference import Demands, Sample, reference_of
 from pytest_ckptload.examine.subject import Subject
+from pytest_ckptload.examine.written import WrittenCase
 from pytest_ckptload.finding import Finding, Verdict
 from pytest_ckptload.loader import Loader
 from pytest_ckptload.machine.torch_state import preserved
 from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.zoo.from_state import module_like
-
-if TYPE_CHECKING:
-    from pytest_ckptload.session.written import WrittenCase
 
 __all__ = ["examine", "examine_file", "examine_loaded"]
 

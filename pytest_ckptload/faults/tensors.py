@@ -121,7 +121,8 @@ def keeps_entries_as_they_are(build: Build, path: Path, device: torch.device) ->
     sibling=keeps_entries_as_they_are,
     features=("dtype-drift",),
     given={"semantics": "assign"},
-    beyond=(*HELD, "load-hooks"),
+    # To the `data` of a sparse tensor nothing of another dtype can be given.
+    beyond=(*HELD, "load-hooks", "sparse-buffer"),
 )
 def rounds_to_the_dtype_of_the_module(build: Build, path: Path, device: torch.device) -> nn.Module:
     """What the file holds is to be kept as it is, and is copied into tensors of another dtype."""

@@ -30,6 +30,8 @@ __all__ = [
 # Bytes that are brought over from another device at a time.
 _PIECE = 1 << 26
 
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
 _memcmp: Callable[[int, int, int], int] = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
 )(("memcmp", ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)))
@@ -70,9 +72,14 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def opaque(tensor: torch.Tensor) -> str | None:
-    """What a tensor is that has no contents, or no strides; ``None`` for all others."""
+    """What a tensor is whose contents nobody can read, or that has no strides; ``None`` for all
+    others.
+    """
     if tensor.is_nested:
         return "a nested tensor"
+    if tensor.layout in _COMPRESSED and (held := tensor.values().dtype) != tensor.dtype:
+        # Giving a tensor of another dtype to its `data` leaves the old values in it.
+        return f"a tensor of {tensor.dtype} that holds values of {held}"
     fake = sys.modules.get("torch._subclasses.fake_tensor")
     return "a fake tensor" if fake is not None and isinstance(tensor, fake.FakeTensor) else None
 

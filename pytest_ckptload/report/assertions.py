@@ -183,6 +183,8 @@ def _name_missing(finding: Finding, scene: Scene) -> list[str]:
     name = finding.names[0]
     if finding.place == "the module":  # which is another, and has none of the names
         name = next(iter(scene.fresh.places if scene.fresh else ()), name)
+    if finding.evidence.endswith("that can be read"):
+        return [f"{scene.at(name)}.to_dense().tolist()  # raises where there is nothing to read"]
     if scene.kind(name) != "attribute":
         return [*_HELD, f"assert {literal(name)} in held"]
     path, bracket, key = name.partition("[")

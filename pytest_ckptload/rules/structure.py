@@ -18,8 +18,11 @@ __all__: list[str] = []
     "CKPT301",
     "name-missing",
     Comparison,
-    statement="Every name of the eager module is in the loaded module.",
-    explanation="Parameters, buffers and tensors held as plain attributes count alike.",
+    statement="Every name of the eager module is in the loaded module, with a tensor to be read.",
+    explanation=(
+        "Parameters, buffers and tensors held as plain attributes count alike. A fake or nested "
+        "tensor in the place of an ordinary one counts as none."
+    ),
     cause="The loader built another module, deleted a buffer, or renamed on the way.",
     fix=(
         "Build with the factory that the loader was given, and rename keys of the file, not of "
@@ -33,7 +36,10 @@ def name_missing(c: Comparison) -> Iterator[Broken]:
         yield Broken("the module", f"another module: it has {_listed(mine)}, not {_listed(wanted)}")
         return
     for name, eager in c.reference.eager.places.items():
-        if name not in c.actual.places and name not in c.actual.opaque:
+        if name in c.actual.opaque:
+            what = c.actual.opaque[name]
+            yield Broken(name, f"{what}, expected {_a(eager.kind)} that can be read", (name,))
+        elif name not in c.actual.places:
             yield Broken(name, f"the loaded module has no {eager.kind} of this name")
     for name, what in c.reference.eager.opaque.items():
         if name not in c.actual.places and name not in c.actual.opaque:
@@ -42,7 +48,8 @@ def name_missing(c: Comparison) -> Iterator[Broken]:
 
 def _another_module(c: Comparison) -> bool:
     wanted = c.reference.eager.places
-    return bool(wanted) and not any(name in c.actual.places for name in wanted)
+    there = c.actual.places.keys() | c.actual.opaque.keys()
+    return bool(wanted) and there.isdisjoint(wanted)
 
 
 def _a(kind: str) -> str:

@@ -22,7 +22,7 @@ from pytest_ckptload.case import Case
 from pytest_ckptload.checks import Defaults
 from pytest_ckptload.fixtures import PREPARE, checker_for
 from pytest_ckptload.report.text import replay_command
-from pytest_ckptload.session.written import GIVEN, made_real
+from pytest_ckptload.session.made_real import GIVEN, made_real
 from pytest_ckptload.strategies.assembly import selected
 from pytest_ckptload.strategies.cases import cases
 

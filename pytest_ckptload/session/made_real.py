@@ -1,63 +1,25 @@
-"""A case made real: its module to build, its checkpoint on disk, for as long as one example runs.
+"""A drawn case made real, for as long as one example of a test runs.
 
-Apart from ``case``, which is pure data, and from ``conversion``, which is about collecting tests
-and settling what they draw.
+Apart from ``conversion``, which is about collecting tests and settling what they draw.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hypothesis import note
-from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.contents import dtypes_in, state_of, write
+from pytest_ckptload.contents import dtypes_in
 from pytest_ckptload.examine.loads import folder
-from pytest_ckptload.examine.subject import Subject
+from pytest_ckptload.examine.written import WrittenCase
 from pytest_ckptload.machine.torch_state import preserved
 from pytest_ckptload.tried import Tried
 from pytest_ckptload.zoo import seeded
 
-__all__ = ["GIVEN", "WrittenCase", "made_real"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class WrittenCase:
-    """A case whose checkpoint is on disk.
-
-    ``path`` is the file, ``state`` what it holds: the tensors by their names. ``case`` is the data
-    that both were made from.
-    """
-
-    case: Case
-    path: Path
-    state: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, case: Case, where: Path) -> WrittenCase:
-        """The case, its checkpoint written into the folder ``where``."""
-        subject = Subject.of(case)
-        state = state_of(subject.fresh, subject.structure, case.checkpoint)
-        path = where / "checkpoint.pt"
-        write(state, path, case.checkpoint)
-        return cls(case, path, state)
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The names of what the case contains that loaders get wrong."""
-        return self.case.features
-
-    def build(self) -> nn.Module:
-        """A fresh module, the same every time, on the ambient device."""
-        return self.case.build()
-
-    def __repr__(self) -> str:
-        return repr(self.case)
+__all__ = ["GIVEN", "made_real"]
 
 
 GIVEN: Mapping[str, Callable[[WrittenCase], Any]] = {
