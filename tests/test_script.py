@@ -504,6 +504,11 @@ def test_faults_fail_in_their_scripts_and_siblings_do_not(
     assert not end.startswith("AssertionError")
 
 
+def test_a_load_that_fails_on_unwritten_memory_fails_in_its_script(texts: dict[str, str]) -> None:
+    # What stands there by chance may be valid, but not the greatest integer.
+    assert "use_deterministic_algorithms(True" in texts["fault checks_before_it_reads"]
+
+
 def test_every_rule_has_an_assertion_or_a_reason_for_none() -> None:
     assert ASSERTIONS.keys() | WITHOUT.keys() == RULES.keys()
     assert not ASSERTIONS.keys() & WITHOUT.keys()
