@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -401,3 +403,58 @@ def test_a_wrapped_file_that_was_ignored_still_has_the_modules_own_code_run(feat
 def test_nobody_steps_what_a_reference_of_the_users_own_has_overlapping():
     checker = Checker(Defaults(max_examples=0, features=("expanded", "views")))
     assert checker.check(meta_assign, reference=meta_assign).examples > 1
+
+
+# --- where warnings are errors, as they are here
+
+
+class Beta(nn.Linear):
+    """A module that warns of the files that it is given."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+
+    def _load_from_state_dict(self, *arguments):
+        warnings.warn("this format (beta) will change", FutureWarning, stacklevel=1)
+        super()._load_from_state_dict(*arguments)
+
+
+def test_what_eager_loading_warns_of_is_nobodys_fault(tmp_path):
+    def saves_it_all(module, path):
+        torch.save(module, path)
+
+    def loads_it_all(build, path, device):
+        return torch.load(path, map_location=device, weights_only=False)
+
+    torch.save(Beta().state_dict(), tmp_path / "beta.pt")
+    checker = Checker(Defaults(seed=0, isolation="off"))
+    checker.check(eager, build=Beta)
+    checker.check(eager, build=Beta, checkpoint=tmp_path / "beta.pt")
+    checker.check(loads_it_all, build=Beta, save=saves_it_all)
+    checker.check_resume(eager_resume, build=Beta)
+
+
+def test_what_torch_warns_of_while_it_reads_is_nobodys_fault(tmp_path, monkeypatch):
+    """As it warns of sparse tensors since 2.14 (pytorch/pytorch#184750)."""
+    torch.save(linear().state_dict(), tmp_path / "linear.pt")
+    load = torch.load
+
+    def warns(*arguments, **named):
+        warnings.warn("reading this takes long", UserWarning, stacklevel=2)
+        return load(*arguments, **named)
+
+    monkeypatch.setattr(torch, "load", warns)
+    checker = Checker(Defaults(seed=0, isolation="off"))
+    checker.check(eager, build=linear)
+    checker.check(eager, build=linear, checkpoint=tmp_path / "linear.pt")
+    checker.check(eager, checkpoint=tmp_path / "linear.pt")
+
+
+def test_what_a_loader_alone_warns_of_is_raised_where_the_caller_says_so():
+    def warns(build, path, device):
+        module = eager(build, path, device)
+        warnings.warn("this format will change", FutureWarning, stacklevel=1)
+        return module
+
+    with pytest.raises(CheckpointMismatch, match=r"CKPT803 load-failed\n.*FutureWarning: this"):
+        Checker(Defaults(seed=0, isolation="off")).check(warns, build=Beta)

@@ -509,6 +509,20 @@ def test_a_load_that_fails_on_unwritten_memory_fails_in_its_script(texts: dict[s
     assert "use_deterministic_algorithms(True" in texts["fault checks_before_it_reads"]
 
 
+def _warns(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:
+    warnings.warn("this format will change", FutureWarning, stacklevel=1)
+    return eager(build, path, device)
+
+
+def test_a_warning_that_was_raised_is_raised_in_the_script(tmp_path: Path) -> None:
+    case = plain()
+    (finding,) = examine(case, _warns, CPU, Demands()).findings
+    loaders = {"warns": _warns, "sibling": eager}
+    ends = run({k: script(case, [finding], loader) for k, loader in loaders.items()}, tmp_path)
+    assert ends["warns"].startswith("FutureWarning")
+    assert ends["sibling"] == "no error"
+
+
 def test_every_rule_has_an_assertion_or_a_reason_for_none() -> None:
     assert ASSERTIONS.keys() | WITHOUT.keys() == RULES.keys()
     assert not ASSERTIONS.keys() & WITHOUT.keys()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from warnings import WarningMessage
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from pytest_ckptload.examine.expected import (
     is_wrapped,
     refusable,
 )
-from pytest_ckptload.examine.loads import Loaded, attempt, quiet
+from pytest_ckptload.examine.loads import Loaded, attempt, quiet, without
 from pytest_ckptload.examine.progress import stage
 from pytest_ckptload.examine.reference import (
     Demands,
@@ -75,6 +76,7 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
     repeated: bool = False
+    said: list[WarningMessage] = field(default_factory=list)
 
     def run(self) -> Verdict:
         case, demands = self.sample.case, self.demands
@@ -190,8 +192,10 @@ class Examination:
     def _expected(self) -> Expectation:
         if self.reference_module is not None:
             return Expectation("load", self.reference_module.to(self.device))
-        with quiet():
-            return expectation(self.sample, self.subject, self.demands, self.device)
+        with quiet() as said:
+            expected = expectation(self.sample, self.subject, self.demands, self.device)
+        self.said += said
+        return expected
 
     def _aftermath(self, left: Kept, wanted: Kept | None, around: Surroundings | None) -> Aftermath:
         """What the load left behind; ``wanted`` is what the eager load did."""
@@ -278,11 +282,12 @@ class Examination:
         return watched(self.sample.path)
 
     def _load(self) -> Loaded:
-        return attempt(
-            lambda: self.loader(self.subject.construct, self.sample.path, self.device),
-            self.device,
-            fill=self.subject.fillable,
-        )
+        with without(self.said):
+            return attempt(
+                lambda: self.loader(self.subject.construct, self.sample.path, self.device),
+                self.device,
+                fill=self.subject.fillable,
+            )
 
 
 def compare(loaded: nn.Module, reference: Reference) -> list[Finding]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,19 +25,30 @@ from pytest_ckptload.machine.device_memory import Taken, taken_on
 from pytest_ckptload.machine.process_state import undisturbed
 from pytest_ckptload.machine.torch_state import Kept, poisoned, preserved
 
-__all__ = ["Loaded", "attempt", "emptied", "folder", "quiet", "renamed"]
+__all__ = ["Loaded", "attempt", "emptied", "folder", "quiet", "renamed", "without"]
 
 
 _CPU = torch.device("cpu")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Iterator[list[warnings.WarningMessage]]:
     """Warnings of torch's about what the plugin does itself are nobody's; the loader's are
-    shown.
+    shown. Yields the list that those from inside go to.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield said
+
+
+@contextmanager
+def without(said: Iterable[warnings.WarningMessage]) -> Iterator[None]:
+    """Warnings that were given before, by eager loading, are not the loader's, either; not even
+    where the caller has warnings raised.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        for text, category in {(str(told.message), told.category) for told in said}:
+            warnings.filterwarnings("ignore", rf"{re.escape(text)}\Z", category)
         yield
 
 

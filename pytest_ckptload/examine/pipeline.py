@@ -18,7 +18,7 @@ from pytest_ckptload.contents import state_of, write
 from pytest_ckptload.damage import damaged
 from pytest_ckptload.examine.examination import Examination, compare
 from pytest_ckptload.examine.given import state_in, verified
-from pytest_ckptload.examine.loads import folder, renamed
+from pytest_ckptload.examine.loads import folder, quiet, renamed
 from pytest_ckptload.examine.progress import stage
 from pytest_ckptload.examine.reference import Demands, Sample, reference_of
 from pytest_ckptload.examine.subject import Subject
@@ -50,7 +50,7 @@ def examine(
     with preserved(), folder(where) as empty:
         path = empty / "checkpoint.pt"
         reference_module = None
-        with stage("writing"):
+        with stage("writing"), quiet():
             state = state_of(subject.fresh, subject.structure, case.checkpoint)
             if demands.save is None:
                 write(state, path, case.checkpoint)
@@ -79,7 +79,7 @@ def examine_file(
     the file shared would have it written to. Where the module is called, its buffers are copies.
     """
     with preserved():
-        with stage("reading"):
+        with stage("reading"), quiet():
             note = verified(path)
             state = state_in(path)
             held = Subject(lambda: module_like(state)) if subject is None else subject
@@ -93,7 +93,7 @@ def examine_loaded(module: nn.Module, case: WrittenCase) -> list[Finding]:
     """Every finding on a module that somebody loaded from a written case."""
     tensors = [place.tensor for place in observe(module).places.values()]
     device = next((t.device for t in tensors if not t.is_meta), torch.device("cpu"))
-    with preserved():
+    with preserved(), quiet():
         eager_module = eager(case.build, case.path, device)
         return compare(
             module, reference_of(eager_module, case.state, Subject(case.build), Demands())

@@ -17,7 +17,7 @@ from torch import nn
 from pytest_ckptload.case import Case, OptimizerSpec
 from pytest_ckptload.contents import dtypes_in, write
 from pytest_ckptload.examine.examination import accused, compare
-from pytest_ckptload.examine.loads import Loaded, attempt, folder, quiet, renamed
+from pytest_ckptload.examine.loads import Loaded, attempt, folder, quiet, renamed, without
 from pytest_ckptload.examine.progress import stage
 from pytest_ckptload.examine.reference import Demands, reference_of
 from pytest_ckptload.examine.subject import Subject
@@ -84,7 +84,7 @@ def examine_resume(
             return resume(subject.construct, make_optimizer, path, device)
 
         try:
-            with quiet(), stage("reference"):
+            with quiet() as said, stage("reference"):
                 eager_module, *eager = resumed(eager_resume)
         except Exception as error:
             if device.type == "cpu":
@@ -92,7 +92,8 @@ def examine_resume(
             return verdict(refused=described(error))
 
         def load() -> Loaded:
-            return attempt(lambda: resumed(resume), device, fill=subject.fillable)
+            with without(said):
+                return attempt(lambda: resumed(resume), device, fill=subject.fillable)
 
         reference = reference_of(eager_module, saved.payload["model"], subject, Demands())
         twin = Run(reference.eager, *eager)

@@ -65,6 +65,7 @@ LEFT_OUT: Mapping[str, str] = {
     **{f"{sign}int{bits}": _NOT_SAVED for sign in ("", "u") for bits in range(1, 8)},
     **dict.fromkeys(("qint8", "quint8", "qint32"), _DEPRECATED),
     **dict.fromkeys(("quint4x2", "quint2x4"), f"{_DEPRECATED}; nor can torch copy it"),
+    "bcomplex32": "experimental (pytorch/pytorch#173783): torch can neither fill nor compare it",
 }
 """Dtypes that nothing is generated with, and why. What a module has of them keeps its contents."""
 

@@ -6,6 +6,7 @@ values, quotes the source of whatever else it needs, loads, and asserts what sho
 
 from __future__ import annotations
 
+import builtins
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ _OWN_IMPORTS: Mapping[str, Import] = {
     "threading": ("threading", None, "threading"),
     "zipfile": ("zipfile", None, "zipfile"),
     "lzma": ("lzma", None, "lzma"),
+    "warnings": ("warnings", None, "warnings"),
     "torch": ("torch", None, "torch"),
 }
 
@@ -230,10 +232,19 @@ class _Script:
         if codes & {"CKPT804", "CKPT805"}:
             yield "# This should raise."
         elif "CKPT803" in codes:
+            if category := self._warned():
+                yield f'warnings.simplefilter("error", {category})  # as where this was found'
             yield "# This raises, and should not: loading eagerly did not."
         yield f"loaded = {call}"
         if poison:
             yield "torch.use_deterministic_algorithms(False)"
+
+    def _warned(self) -> str | None:
+        """The name of the category, where the error of the load is a warning that was raised."""
+        failed = next(f for f in self.findings if f.code == "CKPT803")
+        name = failed.evidence.partition(":")[0]
+        kind = getattr(builtins, name, None)
+        return name if isinstance(kind, type) and issubclass(kind, Warning) else None
 
     def _eager(self) -> Iterator[str]:
         spec = self.case.checkpoint

@@ -123,6 +123,23 @@ def _adam(name: str) -> OptimizerEntry:
     return OptimizerEntry(name, (_LR, _AMSGRAD, decay, _BETAS, _MAXIMIZE))
 
 
+def _lbfgs() -> OptimizerEntry:
+    search = _values("line_search_fn", None, "strong_wolfe")
+    if "maximize" in inspect.signature(torch.optim.LBFGS).parameters:  # since 2.14
+        search += _values("maximize", True)  # by itself: a search upwards finds no step
+    return OptimizerEntry(
+        "LBFGS",
+        (
+            _values("lr", 0.125, 1),
+            _values("max_iter", 2, 4),
+            _values("history_size", None, 1),
+            search,
+        ),
+        lambda tensor: tensor.numel() > 0,
+        grouped=False,
+    )
+
+
 _ENTRIES = (
     _adam("AdamW"),
     OptimizerEntry("SGD", (_LR, _MOMENTUM, _DECAY, _MAXIMIZE)),
@@ -147,17 +164,7 @@ _ENTRIES = (
         (_LR, _values("momentum", None, 0.5), _values("centered", None, True), _DECAY, _MAXIMIZE),
     ),
     OptimizerEntry("Rprop", (_LR, _values("etas", None, (0.25, 2.0)), _MAXIMIZE)),
-    OptimizerEntry(
-        "LBFGS",
-        (
-            _values("lr", 0.125, 1),
-            _values("max_iter", 2, 4),
-            _values("history_size", None, 1),
-            _values("line_search_fn", None, "strong_wolfe"),
-        ),
-        lambda tensor: tensor.numel() > 0,
-        grouped=False,
-    ),
+    _lbfgs(),
     OptimizerEntry("SparseAdam", (_LR, _BETAS, _MAXIMIZE), _real),
     OptimizerEntry(
         "Adafactor",

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from pytest_ckptload.case import Case, TensorSpec
 from pytest_ckptload.checks import PROMISES, Checker, Defaults
@@ -157,7 +158,9 @@ def test_every_feature_is_broken_by_something():
 
 
 def test_a_sparse_entry_that_is_read_inside_the_meta_context_is_left_there():
-    assert found(inside_meta, first_case("sparse-buffer")) == {"CKPT303"}
+    # Since 2.14 torch checks the indices that it has read, and finds none there.
+    code = "CKPT803" if TorchVersion(torch.__version__) >= "2.14" else "CKPT303"
+    assert found(inside_meta, first_case("sparse-buffer")) == {code}
 
 
 # --- correct ones -------------------------------------------------------------------------------
