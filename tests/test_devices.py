@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from pytest_ckptload.machine import devices
+from pytest_ckptload.machine import accelerator, devices
 
 TESTS = Path(__file__).parent
 
@@ -97,3 +98,17 @@ def test_devices_of_xla_are_found_where_it_is_installed(tmp_path, monkeypatch):
     importlib.invalidate_caches()
     with pytest.warns(RuntimeWarning, match="XLA devices are left out: OSError: libtpu.so is mis"):
         assert [str(d) for d in devices.available()] == ["cpu"]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_accelerators_of_torch_before_2_6_are_found(number, monkeypatch):
+    monkeypatch.setattr(accelerator, "_KNOWN", False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("cuda"))
+    found = [f"cuda:{index}" for index in range(number)]
+    assert accelerator.accelerator() == (torch.device("cuda") if number else None)
+    assert accelerator.count() == number
+    assert [str(device) for device in devices.available()] == ["cpu", *found]
+    accelerator.synchronise(torch.device("cuda:1"))
+    assert waited == ["cuda"]

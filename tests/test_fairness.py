@@ -363,6 +363,28 @@ def test_a_cast_unties_buffers_of_which_the_last_in_the_file_counts():
     assert codes(TiedBuffers, eager, checkpoint, dtype=torch.bfloat16) != []
 
 
+@pytest.mark.parametrize("shares", [False, True], ids=["one", "two-of-one-memory"])
+def test_what_a_cast_of_the_whole_module_unties_may_stay_tied(shares):
+    def casts(build, path, device):
+        module = eager(build, path, device)
+        module.first = module.first.to(torch.bfloat16)
+        module.second = module.first.detach() if shares else module.first
+        return module
+
+    def ties(build, path, device):
+        module = casts(build, path, device)
+        module.third = module.first
+        return module
+
+    class Three(TiedBuffers):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("third", torch.ones(2))
+
+    assert codes(TiedBuffers, casts, dtype=torch.bfloat16) == []
+    assert "CKPT402" in codes(Three, ties, dtype=torch.bfloat16)
+
+
 def test_a_part_of_a_fused_weight_keeps_its_strides_whatever_the_file_has():
     class Interleaved(nn.Module):
         def __init__(self):

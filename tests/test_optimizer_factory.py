@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.trials.stepping import take_step
+from pytest_ckptload.observe import observe
 from pytest_ckptload.recipes import eager_resume
 
 SGD = torch.optim.SGD
@@ -151,6 +153,21 @@ def test_a_state_dict_that_is_laid_out_otherwise_is_let_pass():
             super().load_state_dict(state_dict["all"][0])
 
     assert checked(lambda m: Listed(m.parameters(), momentum=0.5)).examples
+
+
+def test_what_a_scheduler_put_over_a_step_does_not_hide_what_it_takes():
+    """As those of torch 2.4 did."""
+
+    def scheduled(parameters):
+        optimizer = torch.optim.LBFGS(parameters)
+        step = optimizer.step
+        optimizer.step = lambda *arguments, **named: step(*arguments, **named)
+        return optimizer
+
+    module = nn.Linear(2, 2)
+    before = module.weight.detach().clone()
+    take_step(scheduled(module.parameters()), observe(module), 0)
+    assert not torch.equal(module.weight, before)
 
 
 def test_one_that_cannot_do_without_a_closure_is_given_one():

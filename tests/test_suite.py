@@ -359,14 +359,15 @@ def test_a_tie_that_another_feature_brought_along_is_known_too():
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="others read from any address"
 )
-def test_wide_numbers_that_are_mapped_from_any_address_are_known_too():
+@pytest.mark.parametrize("format", ["unaligned", "deflated"])
+def test_wide_numbers_that_are_mapped_from_any_address_are_known_too(format):
     from pytest_ckptload.checks import Checker, Defaults
     from pytest_ckptload.finding import CheckpointMismatch
 
     case = Case(
         ModuleSpec("Spectrum", {"size": 1, "dtype": "complex128"}),
-        CheckpointSpec(format="unaligned"),
-        features=("complex", "unaligned"),
+        CheckpointSpec(format=format),
+        features=("complex", format),
     )
     checker = Checker(Defaults(replay=case, promises=("formats",)))
     assert checker.check(RECIPES["eager"]).examples == 1

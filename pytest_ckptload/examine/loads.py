@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from pytest_ckptload.examine.progress import stage
+from pytest_ckptload.machine.accelerator import accelerator, synchronise
 from pytest_ckptload.machine.device_memory import Taken, taken_on
 from pytest_ckptload.machine.process_state import undisturbed
 from pytest_ckptload.machine.torch_state import Kept, poisoned, preserved
@@ -140,9 +141,9 @@ def attempt(
 
 def _synchronise(device: torch.device) -> None:
     """Wait for copies that do not block their caller."""
-    current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    current = accelerator()
     if current is not None and device.type == current.type:
-        torch.accelerator.synchronize(device)
+        synchronise(device)
 
 
 def _of_a_runner(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from pytest_ckptload.case import Case
 from pytest_ckptload.loader import Build, Inputs
-from pytest_ckptload.machine.dtypes import PACKED
+from pytest_ckptload.machine.dtypes import UNFILLED
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.zoo import seed, seeded
 from pytest_ckptload.zoo.structure import Structure, structure_of
@@ -73,7 +73,7 @@ class Subject:
     @cached_property
     def fillable(self) -> bool:
         """Whether torch can fill new memory for every dtype of the module."""
-        return all(place.tensor.dtype not in PACKED for place in self.initial.places.values())
+        return all(place.tensor.dtype not in UNFILLED for place in self.initial.places.values())
 
     @classmethod
     def of(cls, case: Case) -> Subject:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from pytest_ckptload.machine.accelerator import accelerator
+
 __all__ = ["Taken", "taken_on"]
 
 
@@ -48,10 +50,10 @@ def taken_on(device: torch.device) -> Iterator[Taken | None]:
 
 
 def _has_figures(device: torch.device) -> bool:
-    if not hasattr(torch, "accelerator") or not hasattr(torch.accelerator, "memory"):
-        return False
-    current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    current = accelerator()
     if current is None or current.type != device.type:
+        return False
+    if not hasattr(torch, "accelerator") or not hasattr(torch.accelerator, "memory"):
         return False
     try:
         torch.accelerator.memory.memory_allocated(device)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from pytest_ckptload.machine.accelerator import accelerator, count
+
 # Errors raised here are sentences for the caller: the traceback ends with the caller's own line.
 __tracebackhide__ = True
 
@@ -29,25 +31,24 @@ def available() -> list[torch.device]:
 
 
 def _accelerators() -> list[torch.device]:
-    if not torch.accelerator.is_available():
+    kind = accelerator()
+    if kind is None:
         return []
-    kind = torch.accelerator.current_accelerator()
-    assert kind is not None
-    count = _counted(f"{kind.type} devices", torch.accelerator.device_count)
-    return [torch.device(kind.type, index) for index in range(count)]
+    found = _counted(f"{kind.type} devices", count)
+    return [torch.device(kind.type, index) for index in range(found)]
 
 
 def _xla() -> list[torch.device]:
     if importlib.util.find_spec("torch_xla") is None:
         return []
-    count = _counted("XLA devices", lambda: importlib.import_module("torch_xla").device_count())
-    return [torch.device("xla", index) for index in range(count)]
+    found = _counted("XLA devices", lambda: importlib.import_module("torch_xla").device_count())
+    return [torch.device("xla", index) for index in range(found)]
 
 
-def _counted(what: str, count: Callable[[], int]) -> int:
+def _counted(what: str, counting: Callable[[], int]) -> int:
     """How many there are; none, with a warning, where the back end fails: the CPU is there yet."""
     try:
-        return count()
+        return counting()
     except Exception as error:
         warnings.warn(
             f"{what} are left out: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch.torch_version import TorchVersion
 
 __all__ = [
     "COMPLEX",
@@ -21,6 +22,7 @@ __all__ = [
     "PACKED",
     "PARTS",
     "RARE",
+    "UNFILLED",
     "UNTYPED",
     "known",
     "named",
@@ -46,10 +48,14 @@ COMPLEX = ("complex64", "complex128", "complex32")
 _BITS = ("bits8", "bits16", "bits1x8", "bits2x4", "bits4x2")
 _FLOAT4 = "float4_e2m1fn_x2"
 
-RARE = ("uint8", "int8", "int16", "uint16", "uint32", "uint64", _FLOAT4, *_BITS)
+_UNSIGNED = ("uint16", "uint32", "uint64")
+# Torch 2.4 has types that it does not save yet, and others that it does not fill.
+_OLD = TorchVersion(torch.__version__) < "2.6"
+
+RARE = ("uint8", "int8", "int16", *(() if _OLD else _UNSIGNED), _FLOAT4, *_BITS)
 """What tables of dtypes are often without: other integers, and bytes that hold several numbers."""
 
-UNTYPED = (*LOW_PRECISION[2:], "complex32", "uint16", "uint32", "uint64", _FLOAT4, *_BITS)
+UNTYPED = (*LOW_PRECISION[2:], "complex32", *_UNSIGNED, _FLOAT4, *_BITS)
 """Those that came after torch gave up a type of storage for each dtype."""
 
 FILLED = (*ORDINARY, *LOW_PRECISION, *COMPLEX, *RARE)
@@ -62,6 +68,7 @@ _DEPRECATED = (
 )
 
 LEFT_OUT: Mapping[str, str] = {
+    **dict.fromkeys(_UNSIGNED if _OLD else (), _NOT_SAVED),
     **{f"{sign}int{bits}": _NOT_SAVED for sign in ("", "u") for bits in range(1, 8)},
     **dict.fromkeys(("qint8", "quint8", "qint32"), _DEPRECATED),
     **dict.fromkeys(("quint4x2", "quint2x4"), f"{_DEPRECATED}; nor can torch copy it"),
@@ -91,6 +98,11 @@ def named(name: str) -> torch.dtype:
 
 PACKED = frozenset(getattr(torch, name) for name in known((_FLOAT4, *_BITS)))
 """Dtypes that are moved as bytes and no more: torch neither fills, converts nor shows them."""
+
+UNFILLED = PACKED | {
+    getattr(torch, name) for name in known((*LOW_PRECISION[2:], "complex32")) if _OLD
+}
+"""Dtypes whose new memory torch does not fill, though it is asked to fill all."""
 
 PARTS: Mapping[torch.dtype, torch.dtype] = {
     torch.complex128: torch.float64,

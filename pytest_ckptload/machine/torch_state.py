@@ -16,6 +16,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _device
 
+from pytest_ckptload.machine.accelerator import accelerator, count
+
 # A module of a class of its own, which type checkers cannot see into.
 _deterministic: Any = torch.utils.deterministic
 
@@ -148,12 +150,9 @@ def _set_device_state(state: _DeviceState) -> None:
 
 def _random_state() -> _Random:
     accelerators = []
-    if torch.accelerator.is_available():
-        module = torch.get_device_module(torch.accelerator.current_accelerator())
-        accelerators = [
-            (index, module.get_rng_state(index))
-            for index in range(torch.accelerator.device_count())
-        ]
+    if (kind := accelerator()) is not None:
+        module = torch.get_device_module(kind)
+        accelerators = [(index, module.get_rng_state(index)) for index in range(count())]
     return torch.get_rng_state(), accelerators
 
 
@@ -167,7 +166,7 @@ def same_random(left: _Random, right: _Random) -> bool:
 def _set_random_state(state: _Random) -> None:
     torch.set_rng_state(state[0])
     for index, generator in state[1]:
-        module = torch.get_device_module(torch.accelerator.current_accelerator())
+        module = torch.get_device_module(accelerator())
         module.set_rng_state(generator, index)
 
 

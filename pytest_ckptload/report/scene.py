@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import Case
-from pytest_ckptload.machine.dtypes import PACKED
+from pytest_ckptload.machine.dtypes import UNFILLED
 from pytest_ckptload.observe import Observation, observe
 from pytest_ckptload.report.quoting import literal
 from pytest_ckptload.zoo.structure import Slot, structure_of
@@ -40,7 +40,7 @@ class Scene:
     @property
     def fillable(self) -> bool:
         """Whether torch can fill new memory of every dtype in the module."""
-        return all(slot.dtype not in PACKED for slot in self.slots.values())
+        return all(slot.dtype not in UNFILLED for slot in self.slots.values())
 
     def kind(self, name: str) -> str:
         """The kind of the tensor ``name`` in a fresh module."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, islice
 
+from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.aliasing import overlaps_with_itself
 from pytest_ckptload.rules.comparison import Comparison
 from pytest_ckptload.rules.facts import SecondLoad
@@ -60,17 +62,12 @@ def tie_lost(c: Comparison) -> Iterator[Broken]:
             continue
         if c.torn_in_file(overlap.names):
             continue
-        if not _overlapping(c, overlap.names):
+        if not _together(c.actual, *overlap.names):
             yield Broken(
                 " ~ ".join(overlap.names),
                 "one is a view of the other in the eager module, two separate tensors here",
                 overlap.names,
             )
-
-
-def _overlapping(c: Comparison, names: tuple[str, str]) -> bool:
-    first, second = (c.actual.groups[name][0] for name in names)
-    return first == second or frozenset((first, second)) in c.actual.overlaps
 
 
 @rule(
@@ -107,18 +104,34 @@ def alias_gained(c: Comparison) -> Iterator[Broken]:
             yield Broken(" ~ ".join(others[0]), f"two tensors with {how}", names)
     for group in dict.fromkeys(c.actual.groups.values()):
         known = [name for name in group if name in eager.places]
-        if known and not set(known) <= set(eager.groups[known[0]]):
-            one = known[0]
-            two = next(name for name in known if name not in eager.groups[one])
-            if _independent(c, one, two):
-                yield Broken(f"{one} = {two}", "one tensor under two names", (one, two))
+        apart = (pair for pair in combinations(known, 2) if _independent(c, *pair))
+        for one, two in islice(apart, 1):
+            yield Broken(f"{one} = {two}", "one tensor under two names", (one, two))
 
 
 def _independent(c: Comparison, one: str, two: str) -> bool:
-    groups = c.reference.eager.groups
-    if one not in groups or two not in groups or groups[one] == groups[two]:
+    eager = c.reference.eager
+    if one not in eager.groups or two not in eager.groups or _together(eager, one, two):
         return False
-    return frozenset((groups[one][0], groups[two][0])) not in c.reference.eager.overlaps
+    return not _parted(c, one, two)
+
+
+def _together(module: Observation, one: str, two: str) -> bool:
+    first, second = (module.groups[name][0] for name in (one, two))
+    return first == second or frozenset((first, second)) in module.overlaps
+
+
+def _parted(c: Comparison, one: str, two: str) -> bool:
+    """Whether it was the conversion of the whole module that took the two apart, as ``Module.to``
+    does with buffers: whoever keeps them together has what was built.
+    """
+    if c.reference.initial is None:
+        return False
+    built, eager = c.reference.initial(), c.reference.eager.places
+    if one not in built.groups or two not in built.groups or not _together(built, one, two):
+        return False
+    before, after = built.places[one].tensor, eager[one].tensor
+    return (before.dtype, before.device) != (after.dtype, after.device)
 
 
 @rule(

@@ -302,11 +302,29 @@ DIVERGENCES = (
         on="cpu",
     ),
     Divergence(
+        "CKPT801",
+        "deflated",
+        _MAPPED,
+        "pytorch/pytorch#190043",
+        "numbers of 16 bytes are read by instructions that take no other address than theirs",
+        beside="complex",
+        on="cpu",
+    ),
+    Divergence(
+        "CKPT101",
+        "damaged",
+        _MAPPED,
+        "pytorch/pytorch#102549",
+        "mapping takes the bytes of a compressed record for those of its tensor",
+        until="2.10",  # from then on, eager loading refuses a record of another size
+    ),
+    Divergence(
         "CKPT805",
         "damaged",
         _MAPPED,
         "pytorch/pytorch#102549",
         "mapping takes a record's place from the archive and its size from the pickle",
+        since="2.10",
     ),
     Divergence(
         "CKPT805",
@@ -323,6 +341,14 @@ DIVERGENCES = (
         "pytorch/pytorch#186796",
         "swapping refuses parameters that a recurrent module holds weak references to",
         classes=frozenset({"RNN", "LSTM", "GRU"}),
+    ),
+    Divergence(
+        "CKPT803",
+        "fused",
+        ("mmap_meta_swap_resume",),
+        "pytorch/pytorch#131153",
+        "a fused optimizer refuses the parameters that are on meta yet",
+        until="2.6",
     ),
     Divergence(
         "CKPT510",

@@ -18,6 +18,7 @@ import torch
 from pytest_ckptload.case import Case
 from pytest_ckptload.examine.loads import emptied, folder
 from pytest_ckptload.finding import Verdict
+from pytest_ckptload.machine.accelerator import accelerator
 from pytest_ckptload.worker.limits import Limits
 from pytest_ckptload.worker.parent import Worker
 
@@ -38,7 +39,7 @@ def in_worker(mode: str, device: torch.device) -> bool:
         raise ValueError("isolation 'worker' needs fork, which this system has not: use 'off'")
     if mode == "off" or device.type != "cpu" or not hasattr(os, "fork"):
         return False
-    return mode == "worker" or not (sys.platform == "darwin" or torch.accelerator.is_available())
+    return mode == "worker" or not (sys.platform == "darwin" or accelerator() is not None)
 
 
 @contextmanager

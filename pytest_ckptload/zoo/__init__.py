@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.case import ModuleSpec
+from pytest_ckptload.machine.accelerator import accelerator, count
 from pytest_ckptload.machine.dtypes import named
 from pytest_ckptload.zoo.feature import Feature
 from pytest_ckptload.zoo.features import ALL
@@ -113,7 +114,7 @@ def _value(key: str, value: Any) -> Any:
 
 def seed(number: int) -> None:
     """Seed torch's random generators."""
-    if torch.accelerator.is_available():
+    if accelerator() is not None:
         torch.manual_seed(number)
     else:
         # The CPU's alone: torch.manual_seed visits every back end, 30 times as long.
@@ -123,11 +124,8 @@ def seed(number: int) -> None:
 @contextmanager
 def seeded(number: int) -> Iterator[None]:
     """Torch's random generators seeded inside, and as before afterwards."""
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator()
-        assert kind is not None
-        every = range(torch.accelerator.device_count())
-        with torch.random.fork_rng(every, device_type=kind.type):
+    if (kind := accelerator()) is not None:
+        with torch.random.fork_rng(range(count()), device_type=kind.type):
             seed(number)
             yield
         return

@@ -65,8 +65,10 @@ def _product(tensor: torch.Tensor, gradient: torch.Tensor) -> float:
 
 def _wants_closure(optimizer: Any) -> bool:
     """Whether a step takes a function that computes the loss anew, and cannot do without."""
+    # Its class', since schedulers put a function of their own over that of the object.
+    step = getattr(type(optimizer), "step", optimizer.step)
     try:
-        parameters = inspect.signature(optimizer.step).parameters.values()
+        parameters = inspect.signature(step).parameters.values()
     except (TypeError, ValueError):  # of those that are no Python functions
         return False
     given = [p for p in parameters if p.name != "self" and p.kind is p.POSITIONAL_OR_KEYWORD]
