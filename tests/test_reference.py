@@ -17,6 +17,7 @@ from pytest_ckptload.examine.pipeline import examine
 from pytest_ckptload.examine.reference import Demands, reference_of
 from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.recipes import eager, mmap_meta_assign
+from pytest_ckptload.recipes.eager import built
 from pytest_ckptload.zoo import FEATURES
 from pytest_ckptload.zoo.feature import Plan, first
 
@@ -567,3 +568,11 @@ def test_a_wrapped_file_of_which_nothing_is_right_is_no_mismatch():
     promises = frozenset({"strict", "formats"})
     assert codes(linear, eager, wrapped, promises=promises) == []
     assert "CKPT804" not in codes(linear, mmap_meta_assign, wrapped, promises=promises)
+
+
+def test_a_device_that_was_entered_is_not_the_one_that_is_asked_for(monkeypatch):
+    """Of which ``torch.get_default_device`` knows nothing before 2.7."""
+    monkeypatch.setattr(torch, "get_default_device", lambda: torch.device("cpu"))
+    with torch.device("meta"):
+        module = built(lambda: nn.Linear(1, 1), torch.device("cpu"))
+    assert module.weight.device == torch.device("cpu")

@@ -51,6 +51,14 @@ def test_a_leak_is_undone(leak):
     assert torch.zeros(1).device.type == "cpu"
 
 
+def test_a_default_device_leaves_nothing_behind(monkeypatch):
+    """Not even that there is none: torch 2.6 asks for its device then."""
+    monkeypatch.delattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", raising=False)
+    with preserved():
+        torch.set_default_device("meta")
+    assert not hasattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context")
+
+
 @pytest.mark.usefixtures("undone")
 @pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
 def test_a_default_device_of_the_users_own_survives(leak):

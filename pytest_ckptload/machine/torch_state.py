@@ -98,7 +98,6 @@ def preserved() -> Iterator[Kept]:
         }
         if _device_state() != devices:
             kept.changed["default device"] = (str(devices), str(_device_state()))
-        if _device_state() != devices:
             _set_device_state(devices)
         if kept.changed.keys() & before.keys():
             _restore(before)
@@ -146,6 +145,9 @@ def _set_device_state(state: _DeviceState) -> None:
         torch._C._push_on_torch_function_stack(mode)
     _device.CURRENT_DEVICE = state.current
     torch._GLOBAL_DEVICE_CONTEXT.device_context = state.context
+    if state.context is None:
+        # Torch 2.6 asks whether there is one, and not which.
+        del torch._GLOBAL_DEVICE_CONTEXT.device_context
 
 
 def _random_state() -> _Random:

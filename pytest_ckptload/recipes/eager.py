@@ -35,7 +35,7 @@ def eager(
 
 def built(build: Build, device: torch.device) -> nn.Module:
     """A fresh module, made on its device: ``Module.to`` unties. One on several devices stays so."""
-    if device == torch.get_default_device():
+    if device == torch.empty(0).device:  # the ambient one
         return build()
     with device:
         module = build()
