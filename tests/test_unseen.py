@@ -127,6 +127,25 @@ def test_it_is_said_in_the_report_of_a_check():
     )
 
 
+class Counts(Base):
+    def more(self):
+        self.register_buffer("odd", torch.zeros(2, dtype=torch.int64), persistent=False)
+
+
+def test_what_nobody_can_write_to_is_left_alone():
+    """A buffer of inference mode is found, or where the reference has one as well, it is none."""
+
+    def for_inference(build, path, device):
+        module = eager(build, path, device)
+        with torch.inference_mode():
+            module.odd = module.odd.clone()
+        return module
+
+    assert [f.code for f in verdict(Counts, for_inference).findings] == ["CKPT210"]
+    same = Demands(reference=for_inference)
+    assert examine(Case(), for_inference, CPU, same, Subject(Counts)).findings == ()
+
+
 class Rows(Base):
     def more(self):
         self.register_buffer("odd", torch.eye(3, device="cpu").to_sparse_csr())

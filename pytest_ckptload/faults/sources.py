@@ -181,6 +181,7 @@ SOURCES = {
     "pytorch/pytorch#188346": "assign=True turns one tied Parameter into two",
     "pytorch/pytorch#192224": "Flattened load of missing state gives an opaque TypeError",
     "pytorch/pytorch#196083": "state_dict/load_state_dict alias state tensors in process",
+    "pytorch/rl#529": "load_state_dict into buffers made in inference_mode raises",
     "pytorch/rl#3966": "Loaded state keeps the mapped checkpoint alive",
     "pytorch/torchtitan#3886": "Re-registering parameters turns frozen ones trainable",
     "pytorch/torchtitan#4615": "Resume promotes bf16 moments to fp32",
@@ -198,6 +199,7 @@ SOURCES = {
     "safetensors/safetensors#831": "Lazy conj/neg views saved with physical bytes",
     "safetensors/safetensors#839": "load(bytes) lacks E8M0 and F4",
     "sgl-project/sglang#25332": "Sharded-state keys differ from the model's",
+    "sgl-project/sglang#31263": "Weights loaded under inference_mode cannot be updated in place",
     "state-spaces/mamba#993": "dtype/device arguments unreachable behind an early return",
     "Synthyra/FastPLMs#47": "ESM3 rotary table lost on meta construction",
     "tinygrad/tinygrad#14771": "Reader slices shared storages wrongly",
@@ -207,6 +209,9 @@ SOURCES = {
     ),
     "TransformerLensOrg/TransformerLens#1725": (
         "Partial checkpoint loaded with assign leaves the tied twin stale"
+    ),
+    "ultralytics/ultralytics#25748": (
+        "Models built by a load under inference_mode cannot be changed"
     ),
     "urchade/GLiNER#355": "strict=False + assign leaves missing parameters on meta",
     "vec2text/vec2text#94": "Wrapper model never ties because it does not expose embedding getters",
