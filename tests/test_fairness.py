@@ -113,6 +113,10 @@ def test_models_for_inference_need_not_train():
             return eager(build, path, device)
 
     assert codes(linear, for_inference) == []
+    report = Checker(Defaults(max_examples=0)).check(
+        for_inference, features=["buffer-scalar", "sparse-buffer"]
+    )
+    assert {finding.code for finding in report.advice} == {"CKPT210"}
 
 
 def test_an_optimizer_may_hold_what_is_not_the_modules():

@@ -53,6 +53,7 @@ SOURCES = {
         "include_buffers meta init breaks non-persistent buffers in from_pretrained"
     ),
     "huggingface/transformers#28331": "mmap on legacy (non-zip) files",
+    "huggingface/transformers#29554": "Parameters called gamma or beta are renamed and not loaded",
     "huggingface/transformers#30709": "dtype argument does not reach buffers",
     "huggingface/transformers#30953": (
         "Missing bare Parameters and persistent buffers come back uninitialised"
@@ -99,6 +100,7 @@ SOURCES = {
     ),
     "meta-pytorch/botorch#3080": "load_state_dict override does not accept assign",
     "meta-pytorch/float8_experimental#288": "Float8/affine-quantised subclasses rejected",
+    "meta-pytorch/torchrec#961": "Modules whose names begin alike get each other's entries",
     "meta-pytorch/torchtune#1018": "Saving over the mapped file kills the process",
     "meta-pytorch/torchtune#1075": (
         "A rewrite of the file by someone else shows through loaded weights"
@@ -111,6 +113,7 @@ SOURCES = {
     ),
     "mosaicml/llm-foundry#916": "Meta+assign model takes the file's dtype",
     "ndif-team/nnterp#50": "Activation reads a scalar parameter at build time on meta",
+    "nerfstudio-project/nerfstudio#1567": "Prefix taken out of names wherever it stands",
     "Nixtla/neuralforecast#1032": "load_state_dict override does not accept assign",
     "NVIDIA-NeMo/Automodel#2511": (
         "Save drops lm_head because the config says tied though tensors diverged"

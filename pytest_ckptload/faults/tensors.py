@@ -261,6 +261,7 @@ def _without_gradients(load: Loader, build: Build, path: Path, device: torch.dev
     "sgl-project/sglang#31263",
     right=_without_gradients,
     features=("buffer-computed",),
+    advice=True,
 )
 def loads_in_inference_mode(
     load: Loader, build: Build, path: Path, device: torch.device
@@ -270,7 +271,7 @@ def loads_in_inference_mode(
         return load(build, path, device)
 
 
-@after("CKPT210", "pytorch/rl#529", features=("buffer-computed",), beyond=HELD)
+@after("CKPT210", "pytorch/rl#529", features=("buffer-computed",), advice=True)
 def fills_buffers_in_inference_mode(module: nn.Module) -> None:
     """Buffers alone are made in inference mode: the next load cannot write to them."""
     with torch.inference_mode():

@@ -336,7 +336,8 @@ def view_bit_kept(c: Comparison) -> Iterator[Broken]:
     explanation=(
         "Outside of inference mode nothing can be written to such a tensor, and none is kept for "
         "a backward pass: optimizers, running statistics, fine-tuning and the next "
-        "`load_state_dict` raise, far from the load."
+        "`load_state_dict` raise, far from the load. Models that only ever infer may be so: this "
+        "is advice."
     ),
     cause="The load ran under `torch.inference_mode()`, perhaps that of whoever called it.",
     fix=(
@@ -344,6 +345,7 @@ def view_bit_kept(c: Comparison) -> Iterator[Broken]:
         "`with torch.inference_mode(False)`."
     ),
     references=("ultralytics/ultralytics#25748", "sgl-project/sglang#31263", "pytorch/rl#529"),
+    advice=True,
 )
 def inference_tensor(c: Comparison) -> Iterator[Broken]:
     for place, eager in c.shared:
