@@ -18,6 +18,7 @@ SOURCES = {
     "facebookresearch/dinov2#477": "Constructor that reads tensor values fails under meta",
     "facebookresearch/fairscale#50": "Adam state rounded through fp16 on load",
     "facebookresearch/fairscale#380": "Param groups built from an unordered dict",
+    "filliptm/ComfyUI_Fill-ChatterBox#52": "torch.load replaced for the whole process",
     "huggingface/accelerate#454": "bf16 weights could not be offloaded",
     "huggingface/accelerate#699": "init_empty_weights initialises on CPU first",
     "huggingface/accelerate#938": (
@@ -111,6 +112,7 @@ SOURCES = {
     "ModelCloud/GPTQModel#1119": (
         "Quantised loader forgets to re-tie after load_checkpoint_in_model"
     ),
+    "ModelCloud/GPTQModel#2995": "torch.nn.init stays replaced after from_pretrained",
     "mosaicml/llm-foundry#916": "Meta+assign model takes the file's dtype",
     "ndif-team/nnterp#50": "Activation reads a scalar parameter at build time on meta",
     "nerfstudio-project/nerfstudio#1567": "Prefix taken out of names wherever it stands",
@@ -203,6 +205,9 @@ SOURCES = {
     "safetensors/safetensors#839": "load(bytes) lacks E8M0 and F4",
     "sgl-project/sglang#25332": "Sharded-state keys differ from the model's",
     "sgl-project/sglang#31263": "Weights loaded under inference_mode cannot be updated in place",
+    "sgl-project/sglang#33575": (
+        "Models share rotary tables kept by the process, which go with one of them"
+    ),
     "state-spaces/mamba#993": "dtype/device arguments unreachable behind an early return",
     "Synthyra/FastPLMs#47": "ESM3 rotary table lost on meta construction",
     "tinygrad/tinygrad#14771": "Reader slices shared storages wrongly",
