@@ -21,6 +21,20 @@ from pytest_ckptload.recipes import eager, mmap_meta_assign
 __all__: list[str] = []
 
 
+def _keeps_eps(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.eps = float(part.eps)
+
+
+@after("CKPT901", "idiap/fast-transformers#103", right=_keeps_eps, features=("settings",))
+def has_the_eps_of_the_class(module: nn.Module) -> None:
+    """Norms have the `eps` that their class has by default, whatever the module was built with."""
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.eps = 1e-5
+
+
 @after("CKPT901", "pytorch/pytorch#147389", features=("shared-module", "tied-buffer"))
 def forgets_numbers(module: nn.Module) -> None:
     """Numbers that a layer keeps as attributes are not those that it was built with."""

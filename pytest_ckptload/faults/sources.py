@@ -91,6 +91,7 @@ SOURCES = {
     "huggingface/transformers#48892": (
         "from_pretrained materialises non-persistent buffers with empty memory"
     ),
+    "idiap/fast-transformers#103": "eps of LayerNorm is not that of the model it was taken from",
     "Lightning-AI/pytorch-lightning#17308": (
         "load_from_checkpoint returned the model on the wrong device"
     ),
