@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pytest_ckptload.zoo.feature import Choose, Covered, Feature, Plan
 
-_MODULES = Covered.of(
+_MODULES: Covered[tuple[str, dict[str, Any]]] = Covered.of(
     (
         ("LayerNorm", {"normalized_shape": 2, "eps": 0.5}),
         ("RMSNorm", {"normalized_shape": 2, "eps": 0.5}),
