@@ -115,6 +115,10 @@ def test_models_for_inference_need_not_train():
             return eager(build, path, device)
 
     assert codes(linear, for_inference) == []
+    report = Checker(Defaults(max_examples=0)).check(
+        for_inference, features=["buffer-scalar", "sparse-buffer"]
+    )
+    assert {finding.code for finding in report.advice} == {"CKPT210"}
 
 
 def test_an_optimizer_may_hold_what_is_not_the_modules():
@@ -425,6 +429,20 @@ def test_a_wrapped_file_that_was_ignored_still_has_the_modules_own_code_run(feat
 def test_nobody_steps_what_a_reference_of_the_users_own_has_overlapping():
     checker = Checker(Defaults(max_examples=0, features=("expanded", "views")))
     assert checker.check(meta_assign, reference=meta_assign).examples > 1
+
+
+def test_a_loader_may_ask_for_the_metadata_that_module_state_dicts_have():
+    """The file that takes the place of another has it, too."""
+
+    def renames_nothing(build, path, device):
+        state = torch.load(path, map_location=device, weights_only=True)
+        renamed = state.copy()
+        renamed._metadata = dict(state._metadata)
+        module = build().to(device)
+        module.load_state_dict(renamed)
+        return module
+
+    assert Checker(Defaults(max_examples=0)).check(renames_nothing, build=linear, features=[])
 
 
 # --- where warnings are errors, as they are here

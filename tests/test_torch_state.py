@@ -8,11 +8,16 @@ from contextlib import suppress
 import pytest
 import torch
 
+from pytest_ckptload.machine.replaced import functions
 from pytest_ckptload.machine.torch_state import poisoned, preserved, snapshot
 
 LEAKS = {
     "dtype": lambda: torch.set_default_dtype(torch.float64),
     "grad": lambda: torch.set_grad_enabled(False),
+    "autocast": lambda: torch.autocast("cpu").__enter__(),
+    "reading": lambda: setattr(torch, "load", None),
+    "initialisation": lambda: setattr(torch.nn.init, "normal_", None),
+    "of a class": lambda: setattr(torch.nn.Linear, "reset_parameters", None),
     "deterministic": lambda: torch.use_deterministic_algorithms(True),
     "fill": lambda: setattr(torch.utils.deterministic, "fill_uninitialized_memory", False),
     "swap": lambda: torch.__future__.set_swap_module_params_on_conversion(True),
@@ -32,19 +37,19 @@ LEAKS = {
 @pytest.fixture
 def undone():
     """Whatever a failing test leaves behind is taken away."""
-    before, device = snapshot(), torch.get_default_device()
+    before, device = (snapshot(), functions()), torch.get_default_device()
     yield
-    assert snapshot() == before
+    assert (snapshot(), functions()) == before
     assert torch.get_default_device() == device
 
 
 @pytest.mark.usefixtures("undone")
 @pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
 def test_a_leak_is_undone(leak):
-    before, generator = snapshot(), torch.get_rng_state()
+    before, generator = (snapshot(), functions()), torch.get_rng_state()
     with preserved():
         leak()
-    assert snapshot() == before
+    assert (snapshot(), functions()) == before
     assert torch.equal(torch.get_rng_state(), generator)
     assert torch.get_default_device() == torch.device("cpu")
     assert torch._C._len_torch_function_stack() == 0

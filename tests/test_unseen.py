@@ -127,6 +127,25 @@ def test_it_is_said_in_the_report_of_a_check():
     )
 
 
+class Counts(Base):
+    def more(self):
+        self.register_buffer("odd", torch.zeros(2, dtype=torch.int64), persistent=False)
+
+
+def test_what_nobody_can_write_to_is_left_alone():
+    """A buffer of inference mode is found, or where the reference has one as well, it is none."""
+
+    def for_inference(build, path, device):
+        module = eager(build, path, device)
+        with torch.inference_mode():
+            module.odd = module.odd.clone()
+        return module
+
+    assert [f.code for f in verdict(Counts, for_inference).findings] == ["CKPT210"]
+    same = Demands(reference=for_inference)
+    assert examine(Case(), for_inference, CPU, same, Subject(Counts)).findings == ()
+
+
 class Rows(Base):
     def more(self):
         self.register_buffer("odd", torch.eye(3, device="cpu").to_sparse_csr())
@@ -192,3 +211,67 @@ def test_a_module_that_holds_itself_is_walked_once():
     module = Base()
     module._modules["me"] = module
     assert list(observe(module).parts) == [""]
+
+
+def sets(kind, name, value):
+    def change(module):
+        for part in module.modules():
+            if isinstance(part, kind):
+                setattr(part, name, value)
+
+    return change
+
+
+def zeroes_the_padding(module):
+    for part in module.modules():
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            part.weight.data[part.padding_idx] = 0
+
+
+def drops_the_last_piece(size):
+    """What is behind the last whole piece of so many bytes is not read."""
+
+    def change(module):
+        for parameter in module.parameters():
+            flat = parameter.data.view(torch.uint8).view(-1) if parameter.dim() > 1 else None
+            if flat is not None and len(flat) > size:
+                flat[len(flat) - len(flat) % size :] = 0
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "features"),
+    [
+        (sets(nn.RMSNorm, "eps", None), "CKPT901", ["settings"]),
+        (sets(nn.GroupNorm, "eps", 1e-5), "CKPT901", ["settings"]),
+        (sets(nn.BatchNorm1d, "eps", 1e-5), "CKPT901", ["settings"]),
+        (sets(nn.Conv1d, "padding_mode", "zeros"), "CKPT901", ["settings"]),
+        (zeroes_the_padding, "CKPT101", ["settings"]),
+        (drops_the_last_piece(1 << 16), "CKPT101", []),
+        (drops_the_last_piece(1 << 20), "CKPT101", []),
+    ],
+)
+def test_what_few_modules_show_is_among_the_fixed_cases(change, code, features):
+    def load(build, path, device):
+        module = eager(build, path, device)
+        change(module)
+        return module
+
+    with pytest.raises(CheckpointMismatch) as caught:
+        Checker(Defaults(max_examples=0)).check(load, features=features)
+    assert {finding.code for finding in caught.value.findings} == {code}
+
+
+def test_what_is_kept_of_one_kind_of_tensor_is_found():
+    kept = {}
+
+    def load(build, path, device):
+        module = eager(build, path, device)
+        for part in module.modules():
+            if isinstance(getattr(part, "steps", None), torch.Tensor):
+                part.steps = kept.setdefault(path, part.steps)
+        return module
+
+    with pytest.raises(CheckpointMismatch, match="CKPT403 loads-share-memory"):
+        Checker(Defaults(max_examples=0)).check(load, features=["buffer-scalar"])

@@ -163,17 +163,20 @@ class Examination:
                 self.findings += judge(Comparison(actual, held))
             if expect != "load":
                 return
+            # Before anything is called: calls write to what the second load is compared with.
+            ours = not (self.sample.given or self.findings)
+            self.repeated = ours and not case.features
+            if ours and len(case.features) < 2:
+                with stage("second load"):
+                    again = loaded_again(actual, self._load, self.subject.construct, held)
+                    self.findings += judge(again)
+            if self.repeated and "ambient" in self.demands.promises:
+                with stage("second load"):
+                    self.findings += judge(under_defaults(self._load, self.device))
             with stage("behaviour"):
                 self._call(actual, held.eager)
             if self.sample.given:
                 return
-            self.repeated = not (case.features or self.findings)
-            if self.repeated:
-                with stage("second load"):
-                    again = loaded_again(actual, self._load, self.subject.construct, held)
-                    self.findings += judge(again)
-                    if "ambient" in self.demands.promises:
-                        self.findings += judge(under_defaults(self._load, self.device))
             with stage("training"):
                 self.findings += train(actual, held.eager, accused(self.findings))
 

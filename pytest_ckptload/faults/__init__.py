@@ -16,6 +16,7 @@ from pytest_ckptload.faults import (  # noqa: F401  (each registers its faults)
     file,
     meta,
     models,
+    names,
     optimizer_state,
     optimizers,
     packed,

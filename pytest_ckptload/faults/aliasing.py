@@ -6,7 +6,7 @@ Apart from the values, which may be right all the same, for now.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pytest_ckptload.faults.parts import (
     ANEW,
     HELD,
     PLAIN,
+    buffers_of,
     clones_parameters,
     keeps_everything,
     kept_state,
@@ -206,6 +207,36 @@ def shares_between_loads(load: Any, build: Build, path: Path, device: torch.devi
     _LAST.clear()
     _LAST[path] = module
     return module
+
+
+_TABLES: dict[Any, torch.Tensor] = {}
+
+
+def _of_all_models(module: nn.Module) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
+    """Each table that no file holds, as the first model had it that was loaded."""
+    for part, name, buffer in buffers_of(module):
+        fleeting = name in part._non_persistent_buffers_set
+        if fleeting and buffer.layout == torch.strided and not buffer.is_meta:
+            contents = bytes(buffer.reshape(-1).view(torch.uint8).tolist())
+            key = (tuple(buffer.shape), buffer.dtype, contents)
+            yield part, name, _TABLES.setdefault(key, buffer)
+
+
+def _takes_tables_from_the_process(module: nn.Module) -> None:
+    for part, name, table in _of_all_models(module):
+        part._buffers[name] = table.clone()
+
+
+@after(
+    "CKPT403",
+    "sgl-project/sglang#33575",
+    right=_takes_tables_from_the_process,
+    features=("buffer-nonpersistent",),
+)
+def shares_tables_of_the_process(module: nn.Module) -> None:
+    """What no file holds is made once in a process, and all models that have the same share it."""
+    for part, name, table in _of_all_models(module):
+        part._buffers[name] = table
 
 
 def _tried(

@@ -6,6 +6,7 @@ Apart from the structure because names, tensors and classes are right here.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,20 @@ from pytest_ckptload.loader import Build
 from pytest_ckptload.recipes import eager, mmap_meta_assign
 
 __all__: list[str] = []
+
+
+def _keeps_eps(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.eps = float(part.eps)
+
+
+@after("CKPT901", "idiap/fast-transformers#103", right=_keeps_eps, features=("settings",))
+def has_the_eps_of_the_class(module: nn.Module) -> None:
+    """Norms have the `eps` that their class has by default, whatever the module was built with."""
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.eps = 1e-5
 
 
 @after("CKPT901", "pytorch/pytorch#147389", features=("shared-module", "tied-buffer"))
@@ -144,6 +159,39 @@ def stays_on_meta(load: Any, build: Build, path: Path, device: torch.device) -> 
     module: nn.Module = load(build, path, device)
     torch.device("meta").__enter__()
     return module
+
+
+def _initialises_nothing(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    kept = nn.init.kaiming_uniform_
+    nn.init.kaiming_uniform_ = lambda tensor, *arguments, **named: tensor
+    try:
+        return load(build, path, device)  # type: ignore[no-any-return]
+    finally:
+        nn.init.kaiming_uniform_ = kept
+
+
+@around("CKPT904", "ModelCloud/GPTQModel#2995", right=_initialises_nothing, features=("scalar",))
+def never_initialises_again(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    """To save time a function that initialises is made to do nothing, and stays so."""
+    nn.init.kaiming_uniform_ = lambda tensor, *arguments, **named: tensor
+    return load(build, path, device)  # type: ignore[no-any-return]
+
+
+def _reads_to_the_cpu(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    torch.load(path, map_location="cpu", weights_only=True)
+    return load(build, path, device)  # type: ignore[no-any-return]
+
+
+@around(
+    "CKPT904",
+    "filliptm/ComfyUI_Fill-ChatterBox#52",
+    right=_reads_to_the_cpu,
+    features=("scalar",),
+)
+def has_all_read_to_the_cpu(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
+    """`torch.load` is replaced, for the whole process, by one that reads to the CPU."""
+    torch.load = functools.partial(torch.load, map_location="cpu")
+    return load(build, path, device)  # type: ignore[no-any-return]
 
 
 @loader(

@@ -18,6 +18,7 @@ SOURCES = {
     "facebookresearch/dinov2#477": "Constructor that reads tensor values fails under meta",
     "facebookresearch/fairscale#50": "Adam state rounded through fp16 on load",
     "facebookresearch/fairscale#380": "Param groups built from an unordered dict",
+    "filliptm/ComfyUI_Fill-ChatterBox#52": "torch.load replaced for the whole process",
     "huggingface/accelerate#454": "bf16 weights could not be offloaded",
     "huggingface/accelerate#699": "init_empty_weights initialises on CPU first",
     "huggingface/accelerate#938": (
@@ -53,6 +54,7 @@ SOURCES = {
         "include_buffers meta init breaks non-persistent buffers in from_pretrained"
     ),
     "huggingface/transformers#28331": "mmap on legacy (non-zip) files",
+    "huggingface/transformers#29554": "Parameters called gamma or beta are renamed and not loaded",
     "huggingface/transformers#30709": "dtype argument does not reach buffers",
     "huggingface/transformers#30953": (
         "Missing bare Parameters and persistent buffers come back uninitialised"
@@ -89,6 +91,7 @@ SOURCES = {
     "huggingface/transformers#48892": (
         "from_pretrained materialises non-persistent buffers with empty memory"
     ),
+    "idiap/fast-transformers#103": "eps of LayerNorm is not that of the model it was taken from",
     "Lightning-AI/pytorch-lightning#17308": (
         "load_from_checkpoint returned the model on the wrong device"
     ),
@@ -99,6 +102,7 @@ SOURCES = {
     ),
     "meta-pytorch/botorch#3080": "load_state_dict override does not accept assign",
     "meta-pytorch/float8_experimental#288": "Float8/affine-quantised subclasses rejected",
+    "meta-pytorch/torchrec#961": "Modules whose names begin alike get each other's entries",
     "meta-pytorch/torchtune#1018": "Saving over the mapped file kills the process",
     "meta-pytorch/torchtune#1075": (
         "A rewrite of the file by someone else shows through loaded weights"
@@ -109,8 +113,10 @@ SOURCES = {
     "ModelCloud/GPTQModel#1119": (
         "Quantised loader forgets to re-tie after load_checkpoint_in_model"
     ),
+    "ModelCloud/GPTQModel#2995": "torch.nn.init stays replaced after from_pretrained",
     "mosaicml/llm-foundry#916": "Meta+assign model takes the file's dtype",
     "ndif-team/nnterp#50": "Activation reads a scalar parameter at build time on meta",
+    "nerfstudio-project/nerfstudio#1567": "Prefix taken out of names wherever it stands",
     "Nixtla/neuralforecast#1032": "load_state_dict override does not accept assign",
     "NVIDIA-NeMo/Automodel#2511": (
         "Save drops lm_head because the config says tied though tensors diverged"
@@ -181,6 +187,7 @@ SOURCES = {
     "pytorch/pytorch#188346": "assign=True turns one tied Parameter into two",
     "pytorch/pytorch#192224": "Flattened load of missing state gives an opaque TypeError",
     "pytorch/pytorch#196083": "state_dict/load_state_dict alias state tensors in process",
+    "pytorch/rl#529": "load_state_dict into buffers made in inference_mode raises",
     "pytorch/rl#3966": "Loaded state keeps the mapped checkpoint alive",
     "pytorch/torchtitan#3886": "Re-registering parameters turns frozen ones trainable",
     "pytorch/torchtitan#4615": "Resume promotes bf16 moments to fp32",
@@ -198,6 +205,10 @@ SOURCES = {
     "safetensors/safetensors#831": "Lazy conj/neg views saved with physical bytes",
     "safetensors/safetensors#839": "load(bytes) lacks E8M0 and F4",
     "sgl-project/sglang#25332": "Sharded-state keys differ from the model's",
+    "sgl-project/sglang#31263": "Weights loaded under inference_mode cannot be updated in place",
+    "sgl-project/sglang#33575": (
+        "Models share rotary tables kept by the process, which go with one of them"
+    ),
     "state-spaces/mamba#993": "dtype/device arguments unreachable behind an early return",
     "Synthyra/FastPLMs#47": "ESM3 rotary table lost on meta construction",
     "tinygrad/tinygrad#14771": "Reader slices shared storages wrongly",
@@ -207,6 +218,9 @@ SOURCES = {
     ),
     "TransformerLensOrg/TransformerLens#1725": (
         "Partial checkpoint loaded with assign leaves the tied twin stale"
+    ),
+    "ultralytics/ultralytics#25748": (
+        "Models built by a load under inference_mode cannot be changed"
     ),
     "urchade/GLiNER#355": "strict=False + assign leaves missing parameters on meta",
     "vec2text/vec2text#94": "Wrapper model never ties because it does not expose embedding getters",

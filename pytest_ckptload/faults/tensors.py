@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pytest_ckptload.faults.fault import after, loader
+from pytest_ckptload.faults.fault import after, around, loader
 from pytest_ckptload.faults.parts import (
     ANEW,
     HELD,
@@ -23,7 +23,7 @@ from pytest_ckptload.faults.parts import (
     read_state,
     registers_anew,
 )
-from pytest_ckptload.loader import Build
+from pytest_ckptload.loader import Build, Loader
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import built
 
@@ -248,3 +248,32 @@ def leaves_the_conjugate_bit(module: nn.Module) -> None:
         # The arithmetic of the shortest ones changes a NaN that is to be signalled.
         if parameter.dtype in (torch.complex64, torch.complex128) and not parameter.is_conj():
             parameter.data = torch.conj_physical(parameter.data).conj()
+
+
+def _without_gradients(load: Loader, build: Build, path: Path, device: torch.device) -> nn.Module:
+    with torch.no_grad():
+        return load(build, path, device)
+
+
+@around(
+    "CKPT210",
+    "ultralytics/ultralytics#25748",
+    "sgl-project/sglang#31263",
+    right=_without_gradients,
+    features=("buffer-computed",),
+    advice=True,
+)
+def loads_in_inference_mode(
+    load: Loader, build: Build, path: Path, device: torch.device
+) -> nn.Module:
+    """The load runs under `inference_mode`, and nobody can write to what comes of it."""
+    with torch.inference_mode():
+        return load(build, path, device)
+
+
+@after("CKPT210", "pytorch/rl#529", features=("buffer-computed",), advice=True)
+def fills_buffers_in_inference_mode(module: nn.Module) -> None:
+    """Buffers alone are made in inference mode: the next load cannot write to them."""
+    with torch.inference_mode():
+        for part, name, buffer in buffers_of(module):
+            part._buffers[name] = buffer.clone()

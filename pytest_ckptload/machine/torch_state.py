@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _device
 
 from pytest_ckptload.machine.accelerator import accelerator, count
+from pytest_ckptload.machine.replaced import functions, put_back
 
 # A module of a class of its own, which type checkers cannot see into.
 _deterministic: Any = torch.utils.deterministic
@@ -32,6 +33,7 @@ def snapshot() -> dict[str, Any]:
     return {
         "default dtype": torch.get_default_dtype(),
         "grad mode": torch.is_grad_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
         "deterministic algorithms": (
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -49,6 +51,7 @@ def snapshot() -> dict[str, Any]:
 def _restore(settings: dict[str, Any]) -> None:
     torch.set_default_dtype(settings["default dtype"])
     torch.set_grad_enabled(settings["grad mode"])
+    torch.set_autocast_enabled("cpu", settings["autocast"])
     deterministic, warn_only = settings["deterministic algorithms"]
     torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     _deterministic.fill_uninitialized_memory = settings["fill_uninitialized_memory"]
@@ -69,7 +72,8 @@ class Kept:
     """What was found at the end of what ``preserved`` undoes.
 
     ``changed`` has the settings that were not as before, by name: what they were, and what they
-    had become. ``random`` is the state in which the generators were left.
+    had become; functions that were replaced are among them. ``random`` is the state in which the
+    generators were left.
     """
 
     changed: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -80,10 +84,10 @@ class Kept:
 def preserved() -> Iterator[Kept]:
     """Torch's global state is afterwards what it was before, whatever happened inside.
 
-    That is all of ``snapshot``, the random state, the default device, and contexts that were
-    entered and not left (``torch.device("meta")`` without ``with``).
+    That is all of ``snapshot``, the random state, the default device, contexts that were entered
+    and not left (``torch.device("meta")`` without ``with``), and functions that loaders replace.
     """
-    before = snapshot()
+    before, torchs_own = snapshot(), functions()
     generators = _random_state()
     devices = _device_state()
     kept = Kept()
@@ -101,6 +105,7 @@ def preserved() -> Iterator[Kept]:
             _set_device_state(devices)
         if kept.changed.keys() & before.keys():
             _restore(before)
+        kept.changed.update(put_back(torchs_own))
         _set_random_state(generators)
 
 

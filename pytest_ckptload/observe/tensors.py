@@ -65,7 +65,8 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     with torch._C.DisableTorchFunctionSubclass():
         tensor = tensor.detach()
         if tensor.layout != torch.strided:
-            return tensor.to_dense()
+            with torch.inference_mode(tensor.is_inference()):  # outside, some layouts raise
+                return tensor.to_dense()
         if tensor.is_quantized:
             return tensor.int_repr()
         return tensor.resolve_conj().resolve_neg()

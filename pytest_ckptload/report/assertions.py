@@ -377,6 +377,7 @@ ASSERTIONS.update(
     CKPT207=_same_as_expected("type({})"),
     CKPT208=_attributes,
     CKPT209=_bit,
+    CKPT210=_same_as_expected("{}.is_inference()"),
     CKPT301=_name_missing,
     CKPT302=_name_extra,
     CKPT303=_left_on_meta,

@@ -83,12 +83,16 @@ def random_state_differs(after: Aftermath) -> Iterator[Broken]:
     Aftermath,
     statement="A load leaves torch's global settings as it found them.",
     explanation=(
-        "Default dtype and device, grad mode, the options of mmap, the swap of parameters, and the "
-        "others of their kind: whoever loads next, or builds, does so under them."
+        "Default dtype and device, grad mode, autocast, the options of mmap, the swap of "
+        "parameters, and the others of their kind: whoever loads next, or builds, does so under "
+        "them. The same goes for `torch.load` and the functions that initialise, where others were "
+        "put in their place."
     ),
     cause="A setting was changed for the load and not put back, or not where the load raised.",
     fix="Use the context manager (`with torch.device(…)`), or put the old value back in `finally`.",
     references=(
+        "ModelCloud/GPTQModel#2995",
+        "filliptm/ComfyUI_Fill-ChatterBox#52",
         "huggingface/transformers#28461",
         "vllm-project/vllm#51064",
         "sgl-project/sglang#34440",

@@ -326,3 +326,28 @@ def view_bit_kept(c: Comparison) -> Iterator[Broken]:
         for bit, has in (("conjugate", torch.is_conj), ("negative", torch.is_neg)):
             if has(place.tensor) and not has(eager.tensor):
                 yield Broken(place.name, f"its {bit} bit is set")
+
+
+@rule(
+    "CKPT210",
+    "inference-tensor",
+    Comparison,
+    statement="No tensor was made in inference mode where the eager module's was not.",
+    explanation=(
+        "Outside of inference mode nothing can be written to such a tensor, and none is kept for "
+        "a backward pass: optimizers, running statistics, fine-tuning and the next "
+        "`load_state_dict` raise, far from the load. Models that only ever infer may be so: this "
+        "is advice."
+    ),
+    cause="The load ran under `torch.inference_mode()`, perhaps that of whoever called it.",
+    fix=(
+        "Load under `torch.no_grad()`, or leave inference mode for the load: "
+        "`with torch.inference_mode(False)`."
+    ),
+    references=("ultralytics/ultralytics#25748", "sgl-project/sglang#31263", "pytorch/rl#529"),
+    advice=True,
+)
+def inference_tensor(c: Comparison) -> Iterator[Broken]:
+    for place, eager in c.shared:
+        if place.tensor.is_inference() and not eager.tensor.is_inference():
+            yield Broken(place.name, "it was made in inference mode")

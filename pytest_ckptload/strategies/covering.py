@@ -100,8 +100,9 @@ def _special_values(feature: str) -> Iterator[Case]:
 
 def _classes() -> Iterator[Case]:
     """Each class, and modules of another size or shape than these have."""
-    # More than a page, and not a whole number of them.
+    # More than a page, more than a megabyte, and not a whole number of either.
     yield Case(ModuleSpec("Linear", {"in_features": 64, "out_features": 65}))
+    yield Case(ModuleSpec("Linear", {"in_features": 257, "out_features": 1025}))
     yield from _containers()
     for entry in CATALOGUE.values():
         yield Case(entry.spec(first))

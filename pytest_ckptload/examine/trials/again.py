@@ -1,11 +1,13 @@
 """The same loader, called again: with the file as it was, and with another in its place.
 
-Apart from the pipeline because one load is all that most cases take: this is asked of plain ones,
-for what a loader keeps between loads has nothing to do with what is in the file.
+Apart from the pipeline because one load is all that many cases take. The file is loaded again where
+a case has one feature at most, for a loader may keep one kind of tensor between loads. Another file
+takes its place in plain cases alone: what became of a file has nothing to do with what is in it.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,15 +60,19 @@ def _pairs(first: Observation, second: Observation) -> list[tuple[str, str]]:
     return [(one[1], other[1]) for one, other in pairs if one[0] != other[0]]
 
 
-def other_contents(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same state dict with one bit changed in every element of every tensor.
+def other_contents(values: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """The same state dict with one bit changed in every element of every tensor, and with the
+    metadata of the other.
 
     Names that are one tensor, or views of one storage, are tensors of their own here.
     """
-    return {
-        name: _changed(value) if isinstance(value, torch.Tensor) else value
+    now: Any = OrderedDict(
+        (name, _changed(value) if isinstance(value, torch.Tensor) else value)
         for name, value in values.items()
-    }
+    )
+    if hasattr(values, "_metadata"):
+        now._metadata = values._metadata
+    return now  # type: ignore[no-any-return]
 
 
 def _changed(tensor: torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,8 @@ def _same_tensor(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 def _kind(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return tensor.dtype, tensor.shape, tensor.layout, tensor.device, tensor.requires_grad
+    kind = tensor.dtype, tensor.shape, tensor.layout, tensor.device
+    return *kind, tensor.requires_grad, tensor.is_inference()
 
 
 def _tensors(observation: Observation, *, written: bool = False) -> list[torch.Tensor]:

@@ -109,7 +109,7 @@ def _touch(actual: Observation, accused: frozenset[str]) -> None:
             continue  # once for each tensor: twice would undo it
         tensor = place.tensor
         plain_memory = tensor.layout == torch.strided and not tensor.is_meta and tensor.numel()
-        if plain_memory and not steppable(tensor):
+        if plain_memory and not steppable(tensor) and not tensor.is_inference():
             first = plain(tensor).as_strided((1,), (1,), tensor.storage_offset()).view(torch.uint8)
             first.bitwise_xor_(1)
 
