@@ -7,6 +7,8 @@ same way before anything is loaded.
 from __future__ import annotations
 
 import dataclasses
+import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,7 +51,7 @@ def run(part: nn.Module, call: Call) -> Run | Exception:
     """
     device = next((t.device for t in (*part.parameters(), *part.buffers())), torch.device("cpu"))
     try:
-        with seeded(0), poisoned(fill=False):
+        with seeded(0), _others_seeded(), poisoned(fill=False):
             if call.training is not None:
                 part.train(call.training)
             given = part(*_moved(call.arguments, device), **_moved(dict(call.keywords), device))
@@ -63,6 +65,25 @@ def run(part: nn.Module, call: Call) -> Run | Exception:
     finally:
         for parameter in part.parameters():
             parameter.grad = None
+
+
+@contextmanager
+def _others_seeded() -> Iterator[None]:
+    """Python's generator and numpy's seeded inside, and as before afterwards: modules draw from
+    them what they mask and which layers they skip, and may by chance draw the same twice.
+    """
+    state = random.getstate()
+    numpy: Any = sys.modules.get("numpy.random")
+    numpy_state = numpy and numpy.get_state()
+    random.seed(0)
+    if numpy:
+        numpy.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy:
+            numpy.set_state(numpy_state)
 
 
 @contextmanager
