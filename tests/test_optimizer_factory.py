@@ -153,6 +153,21 @@ def test_a_state_dict_that_is_laid_out_otherwise_is_let_pass():
     assert checked(lambda m: Listed(m.parameters(), momentum=0.5)).examples
 
 
+def test_a_learning_rate_that_is_none_is_let_pass():
+    """Adafactor computes its own in each step."""
+
+    class Relative(SGD):
+        def __init__(self, params):
+            super().__init__(params)
+            self.param_groups[0]["lr"] = None
+
+        def step(self, closure=None):
+            for parameter in self.param_groups[0]["params"]:
+                parameter.data.sub_(parameter.grad, alpha=0.125)
+
+    assert checked(lambda m: Relative(m.parameters())).examples
+
+
 def test_one_that_cannot_do_without_a_closure_is_given_one():
     given = []
 
