@@ -31,6 +31,7 @@ from pytest_ckptload.examine.reference import (
     expectation,
     read,
     reference_of,
+    translated,
 )
 from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.examine.trials.again import loaded_again, other_contents, stale_names
@@ -75,6 +76,7 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
     repeated: bool = False
+    translated: frozenset[str] = frozenset()
 
     def run(self) -> Verdict:
         case, demands = self.sample.case, self.demands
@@ -152,7 +154,14 @@ class Examination:
         """Look at both modules; where the file is as it should be, call and train them."""
         case = self.sample.case
         lenient = expect == "mismatch" or self.demands.reference is not None
-        held = reference_of(reference, values, self.subject, self.demands, lenient=lenient)
+        held = reference_of(
+            reference,
+            values,
+            self.subject,
+            self.demands,
+            lenient=lenient,
+            translated=self.translated,
+        )
         with quiet():
             with stage("observation"):
                 actual = observe(loaded)
@@ -191,7 +200,12 @@ class Examination:
         if self.reference_module is not None:
             return Expectation("load", self.reference_module.to(self.device))
         with quiet():
-            return expectation(self.sample, self.subject, self.demands, self.device)
+            expected = expectation(self.sample, self.subject, self.demands, self.device)
+            if self.sample.given and self.demands.reference and expected.module is not None:
+                self.translated = translated(
+                    expected.module, self.sample, self.subject, self.demands, self.device
+                )
+            return expected
 
     def _aftermath(self, left: Kept, wanted: Kept | None, around: Surroundings | None) -> Aftermath:
         """What the load left behind; ``wanted`` is what the eager load did."""

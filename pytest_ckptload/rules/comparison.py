@@ -15,7 +15,7 @@ import torch
 from pytest_ckptload.observe import Observation, Place
 from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan, same_tensor
 
-__all__ = ["Comparison", "Reference", "as_built"]
+__all__ = ["Comparison", "Reference", "as_built", "same_in_dtype"]
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Reference:
     loading gives: it says everything else. ``missing`` are names the module has and the file lacks.
     ``dtype`` is the one the loader was asked to cast floating tensors to. ``initial`` gives the
     module as construction leaves it, and is asked only where there is something to explain.
+    ``translated`` are names for which the eager module has the values, whatever the file calls
+    them.
     """
 
     eager: Observation
@@ -34,6 +36,7 @@ class Reference:
     initial: Callable[[], Observation] | None = None
     semantics: str | None = None
     dtype: torch.dtype | None = None
+    translated: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -121,7 +124,7 @@ class Comparison:
         """Whether the values are the eager module's, in its dtype: of what is loaded by own code
         nothing more exact is known.
         """
-        return _same_in_dtype(place.tensor, eager.tensor)
+        return same_in_dtype(place.tensor, eager.tensor)
 
     def tied(self, name: str) -> bool:
         """Whether the loaded module has ``name`` tied to all that the eager module ties it to."""
@@ -148,7 +151,7 @@ class Comparison:
         return any(
             name in values
             and name not in self.customised
-            and not _same_in_dtype(values[name], eager[name].tensor)
+            and not same_in_dtype(values[name], eager[name].tensor)
             for name in names
         )
 
@@ -229,7 +232,7 @@ def as_built(place: Place, built: Place) -> bool:
         return False
     if place.tensor.is_meta or built.tensor.is_meta:
         return place.tensor.is_meta and built.tensor.is_meta
-    return _same_in_dtype(built.tensor, place.tensor)
+    return same_in_dtype(built.tensor, place.tensor)
 
 
 def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
@@ -242,7 +245,7 @@ def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
         return None
 
 
-def _same_in_dtype(tensor: torch.Tensor, expected: torch.Tensor) -> bool:
+def same_in_dtype(tensor: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether the values are the expected ones, once they have their dtype."""
     converted = _converted(tensor, expected.dtype)
     return converted is not None and same_but_nan(converted, plain(expected))
