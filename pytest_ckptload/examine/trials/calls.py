@@ -7,8 +7,6 @@ same way before anything is loaded.
 from __future__ import annotations
 
 import dataclasses
-import random
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.machine.torch_state import poisoned
-from pytest_ckptload.zoo import seeded
+from pytest_ckptload.zoo import all_seeded
 
 __all__ = ["Call", "Run", "copied", "run"]
 
@@ -51,7 +49,7 @@ def run(part: nn.Module, call: Call) -> Run | Exception:
     """
     device = next((t.device for t in (*part.parameters(), *part.buffers())), torch.device("cpu"))
     try:
-        with seeded(0), _others_seeded(), poisoned(fill=False):
+        with all_seeded(0), poisoned(fill=False):
             if call.training is not None:
                 part.train(call.training)
             given = part(*_moved(call.arguments, device), **_moved(dict(call.keywords), device))
@@ -65,25 +63,6 @@ def run(part: nn.Module, call: Call) -> Run | Exception:
     finally:
         for parameter in part.parameters():
             parameter.grad = None
-
-
-@contextmanager
-def _others_seeded() -> Iterator[None]:
-    """Python's generator and numpy's seeded inside, and as before afterwards: modules draw from
-    them what they mask and which layers they skip, and may by chance draw the same twice.
-    """
-    state = random.getstate()
-    numpy: Any = sys.modules.get("numpy.random")
-    numpy_state = numpy and numpy.get_state()
-    random.seed(0)
-    if numpy:
-        numpy.seed(0)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        if numpy:
-            numpy.set_state(numpy_state)
 
 
 @contextmanager
