@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -140,8 +140,10 @@ class Examination:
         )
 
     def _values(self, left: object, ignored: bool) -> Mapping[str, Any]:
-        """What the file has for the module, by name: nothing for who may ignore what it holds."""
-        if ignored:
+        """What the file has for the module, by name: nothing for who may ignore what it holds, and
+        nothing that is known where only a caller's reference reads it.
+        """
+        if ignored or self._foreign:
             return {}
         if self.sample.case.checkpoint.damage is not None and left is not None:
             # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
@@ -201,11 +203,18 @@ class Examination:
             return Expectation("load", self.reference_module.to(self.device))
         with quiet():
             expected = expectation(self.sample, self.subject, self.demands, self.device)
-            if self.sample.given and self.demands.reference and expected.module is not None:
+            told = self.demands.reference is not None and (self.sample.given or self._foreign)
+            if told and expected.module is not None:
+                known = replace(self.sample, values={}) if self._foreign else self.sample
                 self.translated = translated(
-                    expected.module, self.sample, self.subject, self.demands, self.device
+                    expected.module, known, self.subject, self.demands, self.device
                 )
             return expected
+
+    @property
+    def _foreign(self) -> bool:
+        """Whether the file is written by a caller's own function, to be read by a reference."""
+        return self.demands.save is not None and self.demands.reference is not None
 
     def _aftermath(self, left: Kept, wanted: Kept | None, around: Surroundings | None) -> Aftermath:
         """What the load left behind; ``wanted`` is what the eager load did."""

@@ -56,9 +56,10 @@ def examine(
                 write(state, path, case.checkpoint)
                 path = renamed(path)
             else:
-                reference_module = subject.build()
-                reference_module.load_state_dict(state, assign=False)
-                demands.save(reference_module, path)
+                saved = subject.build()
+                saved.load_state_dict(state, assign=False)
+                demands.save(saved, path)
+                reference_module = saved if demands.reference is None else None
         damage = case.checkpoint.damage
         if damage is not None:
             # As deep as paths in it may climb: what they lead to is in this folder still.
