@@ -201,3 +201,14 @@ def test_what_the_reference_takes_from_entries_of_other_names_is_compared(
     findings = caught.value.findings
     assert {(f.code, f.place) for f in findings} == {(c, f"inner.{n}") for c, n in found}
     assert all(f.evidence.endswith("(from the reference)") for f in findings)
+    said = f"{loader.__name__} does not give the module that {reference.__name__} gives for weights"
+    assert str(caught.value).startswith(said)
+
+
+def test_of_the_one_case_that_a_given_file_is_nothing_is_said(file):
+    def skips(build, path, device):
+        return build().to(device)
+
+    with pytest.raises(CheckpointMismatch, match="CKPT10") as caught:
+        check(skips, file)
+    assert "smallest case" not in str(caught.value)

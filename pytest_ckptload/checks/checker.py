@@ -190,6 +190,8 @@ class Checker:
             chosen,
             left_out if save is None else (*left_out, *features_of("checkpoint")),
         )
+        if reference is not None:
+            target.reference = loader_name(reference)
         if checkpoint is not None:
             path = checked_path(checkpoint)
             target.examine = lambda case, device, _: examine_file(
