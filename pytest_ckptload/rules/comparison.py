@@ -6,7 +6,7 @@ tensor may have, which names were settled already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -193,11 +193,32 @@ class Comparison:
             if built is not None and self.moved(name):
                 origins.append(built)
             # What overlaps another and has contents of its own in the file ends as copying has it,
-            # or with its own.
-            return [*origins, eager.tensor] if name in self.woven else origins
+            # in whatever order, or with its own.
+            if name in self.woven:
+                origins += [eager.tensor, *self._overwritten(name)]
+            return origins
         # The eager module was cast, or made on its device, as a whole; a loader may leave what the
         # file lacks.
         return [eager.tensor] if built is None else [eager.tensor, built]
+
+    def _overwritten(self, name: str) -> Iterator[torch.Tensor]:
+        """What the name has where the contents of another that overlaps it are copied last."""
+        values, eager = self.reference.values, self.reference.eager
+        first, own = eager.groups[name][0], eager.places[name].tensor
+        for overlap in eager.overlaps.values():
+            if first not in overlap.names or not self.torn_in_file(overlap.names):
+                continue
+            one, two = overlap.names
+            other = two if one == first else one
+            copied = {name: self.sources.get(name), other: self.sources.get(other)}
+            tensors = [eager.places[n].tensor for n in copied]
+            contents = [values[source] for source in copied.values() if source is not None]
+            if [t.shape for t in tensors] == [t.shape for t in contents]:
+                storage = own.untyped_storage().clone()  # type: ignore[no-untyped-call]
+                places = [_seen_through(tensor, storage) for tensor in tensors]
+                for place, content in zip(places, contents, strict=True):
+                    place.copy_(content)
+                yield places[0]
 
     def _untied_by_a_cast(self, name: str) -> bool:
         """Whether construction ties the name to others, and the eager module, cast as a whole, does
@@ -233,6 +254,12 @@ def as_built(place: Place, built: Place) -> bool:
     if place.tensor.is_meta or built.tensor.is_meta:
         return place.tensor.is_meta and built.tensor.is_meta
     return same_in_dtype(built.tensor, place.tensor)
+
+
+def _seen_through(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Tensor:
+    """The same place in another storage."""
+    place = tensor.storage_offset(), tensor.shape, tensor.stride()
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage, *place)
 
 
 def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
