@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -181,7 +183,7 @@ def test_what_one_module_does_to_its_input_does_not_reach_the_other():
 def test_a_module_that_does_not_give_the_same_twice_is_not_accused_and_it_is_said(file):
     class Noisy(Model):
         def forward(self, rows):
-            return super().forward(rows) + random.random()
+            return super().forward(rows) + random.SystemRandom().random()
 
     why = "(the eager module does not give the same twice)"
     assert check(forgets_its_gain, Noisy).notes == (
@@ -189,6 +191,28 @@ def test_a_module_that_does_not_give_the_same_twice_is_not_accused_and_it_is_sai
     )
     notes = check(forgets_its_gain, Noisy, checkpoint=file).notes
     assert f"not observed: the outputs {why}" in notes
+
+
+@pytest.mark.parametrize("generator", ["python", "numpy"])
+def test_modules_that_draw_from_other_generators_than_torch_are_compared(generator, monkeypatch):
+    """Half of the time such a module would give the same twice: so a correct loader was accused."""
+    numpy = random.Random()
+    monkeypatch.setitem(
+        sys.modules,
+        "numpy.random",
+        SimpleNamespace(seed=numpy.seed, get_state=numpy.getstate, set_state=numpy.setstate),
+    )
+    draw = numpy.random if generator == "numpy" else random.random
+
+    class SkipsItsLayers(Model):
+        def forward(self, rows):
+            return rows * self.gain if draw() < 0.5 else super().forward(rows)
+
+    before = random.getstate(), numpy.getstate()
+    found(forgets_its_gain, build=SkipsItsLayers)
+    for _ in range(5):
+        assert check(mmap, SkipsItsLayers).notes == ()
+    assert (random.getstate(), numpy.getstate()) == before
 
 
 def test_a_module_that_counts_its_calls_is_compared():

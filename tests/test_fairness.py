@@ -431,6 +431,36 @@ def test_nobody_steps_what_a_reference_of_the_users_own_has_overlapping():
     assert checker.check(meta_assign, reference=meta_assign).examples > 1
 
 
+def copies_in_alphabetical_order(build, path, device):
+    """As files of other formats have their entries."""
+    state = torch.load(path, map_location=device, weights_only=True)
+    module = eager(build, path, device)
+    for name, tensor in sorted(module.state_dict().items()):
+        tensor.copy_(state[name])
+    return module
+
+
+def test_names_that_overlap_may_be_copied_in_any_order():
+    class Fused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.Parameter(torch.ones(6))
+            self.q = nn.Parameter(self.qkv.detach()[:2])
+            self.unlike = nn.Parameter(self.qkv.detach()[4:])
+
+    separate = CheckpointSpec(ties="separate")
+    assert codes(Fused, copies_in_alphabetical_order, separate) == []
+    checker = Checker(Defaults(seed=0, max_examples=40))
+    checker.check(copies_in_alphabetical_order, features=["view-parameter", "expanded"])
+
+    def leaves_the_first(build, path, device):
+        module = copies_in_alphabetical_order(build, path, device)
+        nn.init.ones_(module.q)
+        return module
+
+    assert codes(Fused, leaves_the_first, separate) == ["CKPT101", "CKPT104"]
+
+
 def test_a_loader_may_ask_for_the_metadata_that_module_state_dicts_have():
     """The file that takes the place of another has it, too."""
 

@@ -70,6 +70,29 @@ def test_what_cannot_be_called_as_a_loader(checker, loader, message):
     assert message in sentence(lambda: checker.check(loader), TypeError)
 
 
+def test_of_an_error_that_is_told_at_length_the_end_is_shown_as_well(checker):
+    def load(build, path, device):
+        raise RuntimeError(f"ranks: [0], traceback: {'File x, ' * 100} KeyError: bits8")
+
+    with pytest.raises(CheckpointMismatch) as caught:
+        checker.check(load, features=["scalar"])
+    evidence = caught.value.findings[0].evidence
+    assert len(evidence) < 340
+    assert evidence.startswith("RuntimeError: ranks: [0], traceback: File x, ")
+    assert evidence.endswith("File x, KeyError: bits8")
+
+
+def test_a_save_that_fails_is_named(checker):
+    def save(module, path):
+        torch.save(module.state_dict(), path / "model.pt")
+
+    text = sentence(
+        lambda: checker.check(eager, build=lambda: nn.Linear(1, 1), save=save), ValueError
+    )
+    assert "save=save failed: RuntimeError: Parent directory" in text
+    assert "(there is nothing yet at the path that it is given: it makes a file there" in text
+
+
 def test_what_cannot_be_called_as_a_resumer(checker):
     text = sentence(lambda: checker.check_resume(eager), TypeError)
     assert "cannot be called as load(build, make_optimizer, path, device)" in text

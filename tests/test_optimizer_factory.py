@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 import torch
@@ -168,6 +169,35 @@ def test_what_a_scheduler_put_over_a_step_does_not_hide_what_it_takes():
     before = module.weight.detach().clone()
     take_step(scheduled(module.parameters()), observe(module), 0)
     assert not torch.equal(module.weight, before)
+
+
+def test_a_learning_rate_that_is_none_is_let_pass():
+    """Adafactor computes its own in each step."""
+
+    class Relative(SGD):
+        def __init__(self, params):
+            super().__init__(params)
+            self.param_groups[0]["lr"] = None
+
+        def step(self, closure=None):
+            for parameter in self.param_groups[0]["params"]:
+                parameter.data.sub_(parameter.grad, alpha=0.125)
+
+    assert checked(lambda m: Relative(m.parameters())).examples
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()), random.random], ids=["torch", "python"])
+def test_one_that_draws_random_numbers_in_a_step_is_let_pass(draw):
+    """As Kron does for its preconditioner, and Langevin dynamics for everything."""
+
+    class Noisy(SGD):
+        def step(self, closure=None):
+            super().step()
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.data += draw()
+
+    assert checked(lambda m: Noisy(m.parameters(), momentum=0.5)).examples
 
 
 def test_one_that_cannot_do_without_a_closure_is_given_one():

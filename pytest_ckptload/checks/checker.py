@@ -150,7 +150,8 @@ class Checker:
             dtype: The loader casts floating tensors to this dtype: so does the reference.
             reference: Compare with this loader instead of the eager recipe.
             save: ``save(module, path)`` writes the file, in any format; needs ``build``. The
-                reference is the module in memory.
+                module in memory is what is loaded, or what ``reference`` makes of the file, which
+                may hold a part.
             devices: Devices to load on. Left out, all that are available.
             max_examples: Random cases for each device, after the fixed ones.
 
@@ -189,6 +190,8 @@ class Checker:
             chosen,
             left_out if save is None else (*left_out, *features_of("checkpoint")),
         )
+        if reference is not None:
+            target.reference = loader_name(reference)
         if checkpoint is not None:
             path = checked_path(checkpoint)
             target.examine = lambda case, device, _: examine_file(

@@ -102,7 +102,8 @@ class Target:
 
     ``fixed`` are the cases where nothing is generated; ``covering`` and ``random`` generate them
     elsewhere. ``quote`` makes the stand-alone script. ``ingredients`` examine with a part of the
-    loader each, where it is made of parts that are known.
+    loader each, where it is made of parts that are known. ``reference`` says what gives the module
+    to compare with.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Target:
     ingredients: Mapping[str, Examine] = field(default_factory=dict)
     covering: Callable[..., Iterable[Case]] = covering
     random: Callable[..., SearchStrategy[Case]] = random_cases
+    reference: str = "eager loading"
 
 
 class Runner:
@@ -225,7 +227,15 @@ class Runner:
         if target.fixed is None:
             replay = replay_command(self.node, self.options, found.case)
         culprit = "" if outcome.flaky else self._blame(target, found, device)
-        text = failure_text(target.name, str(device), outcome, replay, target.subject_name, culprit)
+        text = failure_text(
+            target.name,
+            str(device),
+            outcome,
+            replay,
+            target.subject_name,
+            culprit,
+            target.reference,
+        )
         error = CheckpointMismatch(text, found.findings, found.case)
         if target.quote is not None:
             try:

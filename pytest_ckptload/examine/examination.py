@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from warnings import WarningMessage
 
@@ -32,6 +32,7 @@ from pytest_ckptload.examine.reference import (
     expectation,
     read,
     reference_of,
+    translated,
 )
 from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.examine.trials.again import loaded_again, other_contents, stale_names
@@ -77,6 +78,7 @@ class Examination:
     unseen: dict[str, str] = field(default_factory=dict)
     repeated: bool = False
     said: list[WarningMessage] = field(default_factory=list)
+    translated: frozenset[str] = frozenset()
 
     def run(self) -> Verdict:
         case, demands = self.sample.case, self.demands
@@ -140,8 +142,10 @@ class Examination:
         )
 
     def _values(self, left: object, ignored: bool) -> Mapping[str, Any]:
-        """What the file has for the module, by name: nothing for who may ignore what it holds."""
-        if ignored:
+        """What the file has for the module, by name: nothing for who may ignore what it holds, and
+        nothing that is known where only a caller's reference reads it.
+        """
+        if ignored or self._foreign:
             return {}
         if self.sample.case.checkpoint.damage is not None and left is not None:
             # Damage that the eager recipe accepts is charged to nobody: what it reads counts.
@@ -154,7 +158,14 @@ class Examination:
         """Look at both modules; where the file is as it should be, call and train them."""
         case = self.sample.case
         lenient = expect == "mismatch" or self.demands.reference is not None
-        held = reference_of(reference, values, self.subject, self.demands, lenient=lenient)
+        held = reference_of(
+            reference,
+            values,
+            self.subject,
+            self.demands,
+            lenient=lenient,
+            translated=self.translated,
+        )
         with quiet():
             with stage("observation"):
                 actual = observe(loaded)
@@ -197,8 +208,19 @@ class Examination:
             return Expectation("load", self.reference_module.to(self.device))
         with quiet() as said:
             expected = expectation(self.sample, self.subject, self.demands, self.device)
+            told = self.demands.reference is not None and (self.sample.given or self._foreign)
+            if told and expected.module is not None:
+                known = replace(self.sample, values={}) if self._foreign else self.sample
+                self.translated = translated(
+                    expected.module, known, self.subject, self.demands, self.device
+                )
         self.said += said
         return expected
+
+    @property
+    def _foreign(self) -> bool:
+        """Whether the file is written by a caller's own function, to be read by a reference."""
+        return self.demands.save is not None and self.demands.reference is not None
 
     def _aftermath(self, left: Kept, wanted: Kept | None, around: Surroundings | None) -> Aftermath:
         """What the load left behind; ``wanted`` is what the eager load did."""

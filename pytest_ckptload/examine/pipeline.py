@@ -24,9 +24,10 @@ from pytest_ckptload.examine.reference import Demands, Sample, reference_of
 from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.examine.written import WrittenCase
 from pytest_ckptload.finding import Finding, Verdict
-from pytest_ckptload.loader import Loader
+from pytest_ckptload.loader import Loader, Save, loader_name
 from pytest_ckptload.machine.torch_state import preserved
 from pytest_ckptload.observe import observe
+from pytest_ckptload.printable import described
 from pytest_ckptload.recipes import eager
 from pytest_ckptload.zoo.from_state import module_like
 
@@ -56,9 +57,10 @@ def examine(
                 write(state, path, case.checkpoint)
                 path = renamed(path)
             else:
-                reference_module = subject.build()
-                reference_module.load_state_dict(state, assign=False)
-                demands.save(reference_module, path)
+                saved = subject.build()
+                saved.load_state_dict(state, assign=False)
+                _save(demands.save, saved, path)
+                reference_module = saved if demands.reference is None else None
         damage = case.checkpoint.damage
         if damage is not None:
             # As deep as paths in it may climb: what they lead to is in this folder still.
@@ -68,6 +70,17 @@ def examine(
         sample = Sample(path, state, case)
         with nullcontext() if damage is None else damaged(path, damage):
             return Examination(subject, loader, device, demands, sample, reference_module).run()
+
+
+def _save(save: Save, module: nn.Module, path: Path) -> None:
+    """Raises ``ValueError`` where the user's own function fails."""
+    try:
+        save(module, path)
+    except Exception as error:
+        raise ValueError(
+            f"save={loader_name(save)} failed: {described(error)} (there is nothing yet at the "
+            "path that it is given: it makes a file there, or a folder)"
+        ) from error
 
 
 def examine_file(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,21 @@ from pytest_ckptload.loader import Loader, Save
 from pytest_ckptload.machine.device_memory import Taken
 from pytest_ckptload.machine.torch_state import Kept
 from pytest_ckptload.observe import observe
+from pytest_ckptload.observe.tensors import is_poison
 from pytest_ckptload.printable import described
 from pytest_ckptload.recipes import eager
-from pytest_ckptload.rules.comparison import Reference
+from pytest_ckptload.rules.comparison import Reference, as_built, same_in_dtype
+from pytest_ckptload.zoo import seeded
 
-__all__ = ["Demands", "Expectation", "Sample", "expectation", "read", "reference_of"]
+__all__ = [
+    "Demands",
+    "Expectation",
+    "Sample",
+    "expectation",
+    "read",
+    "reference_of",
+    "translated",
+]
 
 
 @dataclass(frozen=True)
@@ -158,6 +168,54 @@ def _eagerly(
     return attempt(load, device, fill=subject.fillable, part="reference")
 
 
+def translated(
+    reference_module: nn.Module,
+    sample: Sample,
+    subject: Subject,
+    demands: Demands,
+    device: torch.device,
+) -> frozenset[str]:
+    """The names that a caller's reference gives other values than a given file has for them: it
+    has taken those from entries of other names, or computed them.
+
+    Not what construction gave, nor what another seed gives otherwise: of such names the reference
+    knows nothing. Nor where names share memory and contradict each other in the file: there several
+    values are right.
+    """
+    given, initial = observe(reference_module), subject.initial.places
+    torn = {name for pair in given.overlaps for name in pair}
+    candidates = {
+        slot.name: given.places[slot.name]
+        for slot in subject.structure.saved
+        if slot.name in given.places and given.groups[slot.name][0] not in torn
+    }
+    candidates = {
+        name: place
+        for name, place in candidates.items()
+        if not is_poison(place.tensor)
+        and not as_built(place, initial[name])
+        and not any(_holds(sample.values.get(n), place.tensor) for n in given.groups[name])
+    }
+    if not candidates:
+        return frozenset()
+    with seeded(subject.seed + 1):
+        other = replace(subject, seed=subject.seed + 1)
+        again = _eagerly(sample.path, other, demands, device).returned
+    places = observe(again).places if isinstance(again, nn.Module) else {}
+    return frozenset(
+        name
+        for name, place in candidates.items()
+        if name in places and _holds(places[name].tensor, place.tensor)
+    )
+
+
+def _holds(value: Any, tensor: torch.Tensor) -> bool:
+    """Whether an entry, converted to the tensor's dtype, is that tensor."""
+    if not isinstance(value, torch.Tensor) or value.shape != tensor.shape:
+        return False
+    return same_in_dtype(value, tensor)
+
+
 def reference_of(
     eager_module: nn.Module,
     values: Mapping[str, Any],
@@ -165,17 +223,22 @@ def reference_of(
     demands: Demands,
     *,
     lenient: bool = False,
+    translated: frozenset[str] = frozenset(),
 ) -> Reference:
     """What a loaded module is held against: the eager module, and the file's values.
 
     ``lenient`` says that the eager module may lack values. Where it was loaded strictly it has one
-    for each name that the file does not hold: the module's own code gave it.
+    for each name that the file does not hold: the module's own code gave it. For those that are
+    ``translated`` its values count, and not the file's.
     """
+    values = {name: value for name, value in values.items() if name not in translated}
+    named = {slot.name for slot in subject.structure.saved} - translated
     return Reference(
         observe(eager_module),
         {name: value for name, value in values.items() if isinstance(value, torch.Tensor)},
-        frozenset(s.name for s in subject.structure.saved if lenient and s.name not in values),
+        frozenset(name for name in named if lenient and name not in values),
         lambda: subject.initial,
         demands.semantics,
         demands.dtype,
+        translated,
     )

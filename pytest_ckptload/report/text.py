@@ -31,16 +31,20 @@ def failure_text(
     replay: str | None,
     subject: str = "",
     culprit: str = "",
+    reference: str = "eager loading",
 ) -> str:
-    """The whole message for a search that failed; ``culprit`` says which ingredient is to blame."""
+    """The whole message for a search that failed; ``culprit`` says which ingredient is to blame.
+
+    Without a command that replays it there was one case alone, of which there is nothing to say.
+    """
     found = outcome.failure
     assert found is not None
     whose = f" for {subject}" if subject else ""
     parts = [
-        f"{loader} does not give the module that eager loading gives{whose} on {device}.",
+        f"{loader} does not give the module that {reference} gives{whose} on {device}.",
         findings_text(found.findings),
         *([textwrap.fill(culprit, _WIDTH)] if culprit else []),
-        _case_text(found.case, subject),
+        *([_case_text(found.case, subject)] if replay else []),
     ]
     if outcome.flaky:
         parts.append(

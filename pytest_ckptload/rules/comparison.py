@@ -6,7 +6,7 @@ tensor may have, which names were settled already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ import torch
 from pytest_ckptload.observe import Observation, Place
 from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan, same_tensor
 
-__all__ = ["Comparison", "Reference", "as_built"]
+__all__ = ["Comparison", "Reference", "as_built", "same_in_dtype"]
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Reference:
     loading gives: it says everything else. ``missing`` are names the module has and the file lacks.
     ``dtype`` is the one the loader was asked to cast floating tensors to. ``initial`` gives the
     module as construction leaves it, and is asked only where there is something to explain.
+    ``translated`` are names for which the eager module has the values, whatever the file calls
+    them.
     """
 
     eager: Observation
@@ -34,6 +36,7 @@ class Reference:
     initial: Callable[[], Observation] | None = None
     semantics: str | None = None
     dtype: torch.dtype | None = None
+    translated: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -121,7 +124,7 @@ class Comparison:
         """Whether the values are the eager module's, in its dtype: of what is loaded by own code
         nothing more exact is known.
         """
-        return _same_in_dtype(place.tensor, eager.tensor)
+        return same_in_dtype(place.tensor, eager.tensor)
 
     def tied(self, name: str) -> bool:
         """Whether the loaded module has ``name`` tied to all that the eager module ties it to."""
@@ -148,7 +151,7 @@ class Comparison:
         return any(
             name in values
             and name not in self.customised
-            and not _same_in_dtype(values[name], eager[name].tensor)
+            and not same_in_dtype(values[name], eager[name].tensor)
             for name in names
         )
 
@@ -190,11 +193,32 @@ class Comparison:
             if built is not None and self.moved(name):
                 origins.append(built)
             # What overlaps another and has contents of its own in the file ends as copying has it,
-            # or with its own.
-            return [*origins, eager.tensor] if name in self.woven else origins
+            # in whatever order, or with its own.
+            if name in self.woven:
+                origins += [eager.tensor, *self._overwritten(name)]
+            return origins
         # The eager module was cast, or made on its device, as a whole; a loader may leave what the
         # file lacks.
         return [eager.tensor] if built is None else [eager.tensor, built]
+
+    def _overwritten(self, name: str) -> Iterator[torch.Tensor]:
+        """What the name has where the contents of another that overlaps it are copied last."""
+        values, eager = self.reference.values, self.reference.eager
+        first, own = eager.groups[name][0], eager.places[name].tensor
+        for overlap in eager.overlaps.values():
+            if first not in overlap.names or not self.torn_in_file(overlap.names):
+                continue
+            one, two = overlap.names
+            other = two if one == first else one
+            copied = {name: self.sources.get(name), other: self.sources.get(other)}
+            tensors = [eager.places[n].tensor for n in copied]
+            contents = [values[source] for source in copied.values() if source is not None]
+            if [t.shape for t in tensors] == [t.shape for t in contents]:
+                storage = own.untyped_storage().clone()  # type: ignore[no-untyped-call]
+                places = [_seen_through(tensor, storage) for tensor in tensors]
+                for place, content in zip(places, contents, strict=True):
+                    place.copy_(content)
+                yield places[0]
 
     def _untied_by_a_cast(self, name: str) -> bool:
         """Whether construction ties the name to others, and the eager module, cast as a whole, does
@@ -229,7 +253,13 @@ def as_built(place: Place, built: Place) -> bool:
         return False
     if place.tensor.is_meta or built.tensor.is_meta:
         return place.tensor.is_meta and built.tensor.is_meta
-    return _same_in_dtype(built.tensor, place.tensor)
+    return same_in_dtype(built.tensor, place.tensor)
+
+
+def _seen_through(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Tensor:
+    """The same place in another storage."""
+    place = tensor.storage_offset(), tensor.shape, tensor.stride()
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage, *place)
 
 
 def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
@@ -242,7 +272,7 @@ def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
         return None
 
 
-def _same_in_dtype(tensor: torch.Tensor, expected: torch.Tensor) -> bool:
+def same_in_dtype(tensor: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether the values are the expected ones, once they have their dtype."""
     converted = _converted(tensor, expected.dtype)
     return converted is not None and same_but_nan(converted, plain(expected))

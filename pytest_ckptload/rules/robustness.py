@@ -79,7 +79,10 @@ def hang(ending: Ending) -> Iterator[Broken]:
         "torch itself refuses a conversion that this loader needs, refusing is right."
     ),
     cause="The loader raised an error, which is quoted.",
-    fix="Start at the line that raised: the error is the cause of this one in the traceback.",
+    fix=(
+        "Start at the line that raised: the error is the cause of this one in the traceback. What "
+        "the loader is not made for, such as a dtype, is left out by its feature, `without=[…]`."
+    ),
     references=("pytorch/pytorch#186796", "huggingface/transformers#36495"),
 )
 def load_failed(attempt: Attempt) -> Iterator[Broken]:
@@ -88,8 +91,9 @@ def load_failed(attempt: Attempt) -> Iterator[Broken]:
 
 
 def _described(error: BaseException) -> str:
+    # What quotes another error, with its traceback, has it at the end.
     text = " ".join(described(error).split())
-    return f"{text[:320]}{'…' if len(text) > 320 else ''}"
+    return text if len(text) <= 320 else f"{text[:160]} … {text[-160:]}"
 
 
 @rule(

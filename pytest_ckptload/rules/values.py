@@ -46,8 +46,14 @@ def _broken(c: Comparison, kind: str) -> Iterator[Broken]:
     for name, (place, expected) in c.wrong.items():
         if _kind(c, name) == kind:
             difference = first_difference(place.tensor, expected)
-            source = "the file" if name in c.sources else "construction"
-            yield Broken(name, f"{difference} (from {source})")
+            yield Broken(name, f"{difference} (from {_source(c, name)})")
+
+
+def _source(c: Comparison, name: str) -> str:
+    if name in c.sources:
+        return "the file"
+    group = c.reference.eager.groups[name]
+    return "the reference" if c.reference.translated.intersection(group) else "construction"
 
 
 @rule(

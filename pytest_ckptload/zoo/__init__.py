@@ -6,6 +6,8 @@ that the features bring along.
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +24,7 @@ from pytest_ckptload.zoo.features import ALL
 __all__ = [
     "FEATURES",
     "TENSOR_ARGUMENTS",
+    "all_seeded",
     "build",
     "factory",
     "forget",
@@ -135,6 +138,26 @@ def seeded(number: int) -> Iterator[None]:
         yield
     finally:
         torch.default_generator.set_state(state)
+
+
+@contextmanager
+def all_seeded(number: int) -> Iterator[None]:
+    """The same with Python's generator and numpy's: modules that are called draw from them what
+    they mask and which layers they skip, and may by chance draw the same twice.
+    """
+    state = random.getstate()
+    numpy: Any = sys.modules.get("numpy.random")
+    numpy_state = numpy and numpy.get_state()
+    random.seed(number)
+    if numpy:
+        numpy.seed(number)
+    try:
+        with seeded(number):
+            yield
+    finally:
+        random.setstate(state)
+        if numpy:
+            numpy.set_state(numpy_state)
 
 
 for _feature in ALL:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pytest_ckptload.machine.torch_state import poisoned
-from pytest_ckptload.zoo import seeded
+from pytest_ckptload.zoo import all_seeded
 
 __all__ = ["Call", "Run", "copied", "run"]
 
@@ -49,7 +49,7 @@ def run(part: nn.Module, call: Call) -> Run | Exception:
     """
     device = next((t.device for t in (*part.parameters(), *part.buffers())), torch.device("cpu"))
     try:
-        with seeded(0), poisoned(fill=False):
+        with all_seeded(0), poisoned(fill=False):
             if call.training is not None:
                 part.train(call.training)
             given = part(*_moved(call.arguments, device), **_moved(dict(call.keywords), device))

@@ -83,8 +83,9 @@ def save_run(
             scheduler.step()
     if scheduler is None:
         for group in optimizer.param_groups:
-            # As a scheduler does: what a fresh optimizer has is not what the file holds.
-            if "lr" in group:
+            # As a scheduler does: what a fresh optimizer has is not what the file holds. With None
+            # it is computed in each step.
+            if group.get("lr") is not None:
                 group["lr"] = group["lr"] * 0.5
     saved = optimizer.state_dict()
     if spec.state_dtype is not None:

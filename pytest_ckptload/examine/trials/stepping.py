@@ -19,6 +19,7 @@ from pytest_ckptload.examine.trials.training import parameters_of
 from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.optimizer import optimizers_in
 from pytest_ckptload.observe.tensors import plain
+from pytest_ckptload.zoo import all_seeded
 
 __all__ = ["take_step"]
 
@@ -47,7 +48,8 @@ def take_step(
         # Line searches take a loss that falls, which that of these gradients need not.
         return 1.0 / len(losses)
 
-    with _uncaptured(within):
+    # Some draw random numbers in a step.
+    with _uncaptured(within), all_seeded(number):
         if any(_wants_closure(held) for held in within):
             optimizer.step(closure)
         else:
