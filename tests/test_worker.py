@@ -30,7 +30,7 @@ from pytest_ckptload.report.script import script
 from pytest_ckptload.rules import Ending, judge
 from pytest_ckptload.search import Budget, search
 from pytest_ckptload.strategies import random_cases
-from pytest_ckptload.worker import Limits, in_worker, isolated
+from pytest_ckptload.worker import Limits, in_worker, isolated, isolation
 from pytest_ckptload.worker.limits import free_memory
 
 CPU = torch.device("cpu")
@@ -435,10 +435,10 @@ def test_a_worker_is_used_where_it_can_be(monkeypatch):
     assert in_worker("worker", CPU)
     assert not in_worker("off", CPU)
     assert not in_worker("worker", torch.device("meta"))
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(isolation, "accelerator", lambda: torch.device("cuda"))
     assert not in_worker("auto", CPU)
     assert in_worker("worker", CPU)
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(isolation, "accelerator", lambda: None)
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not in_worker("auto", CPU)
     monkeypatch.delattr(os, "fork")

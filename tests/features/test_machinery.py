@@ -89,6 +89,14 @@ def inside_meta(build, path, device):
     return module
 
 
+def reset(build, path, device):
+    module = eager(build, path, device)
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.eps = nn.LayerNorm(1).eps
+    return module
+
+
 def densified(build, path, device):
     module = eager(build, path, device)
     module.matrix = module.matrix.to_dense()
@@ -132,6 +140,7 @@ BROKEN = {
     "eval-mode": (training, {"CKPT307"}),
     "compiled": (unwrapped, {"CKPT301"}),
     "sparse-buffer": (densified, {"CKPT204"}),
+    "settings": (reset, {"CKPT901"}),
 }
 
 
