@@ -320,8 +320,8 @@ def test_no_folder_is_emptied_that_was_not_empty(tmp_path):
 def test_a_death_deletes_nothing_of_the_users(tmp_path, monkeypatch):
     (tmp_path / "precious").touch()
     monkeypatch.chdir(tmp_path)
-    for isolation in ("worker", "auto"):
-        findings(aborts, isolation=isolation)
+    for mode in ("worker", "auto"):
+        findings(aborts, isolation=mode)
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
 
 
