@@ -224,7 +224,9 @@ def _of_all_models(module: nn.Module) -> Iterator[tuple[nn.Module, str, torch.Te
 
 def _takes_tables_from_the_process(module: nn.Module) -> None:
     for part, name, table in _of_all_models(module):
-        part._buffers[name] = table.clone()
+        buffer = part._buffers[name]
+        assert buffer is not None
+        buffer.copy_(table)
 
 
 @after(

@@ -16,7 +16,6 @@ from torch import nn
 from pytest_ckptload.faults.fault import loader
 from pytest_ckptload.faults.parts import loads_without_strict, read_state
 from pytest_ckptload.loader import Build
-from pytest_ckptload.recipes import eager
 from pytest_ckptload.recipes.eager import built
 
 __all__: list[str] = []
@@ -65,33 +64,3 @@ def _takes_a_prefix_off(build: Build, path: Path, device: torch.device) -> nn.Mo
 def takes_a_prefix_out_anywhere(build: Build, path: Path, device: torch.device) -> nn.Module:
     """`module.` is taken out of names wherever it stands, at the end of another word as well."""
     return _renamed(build, path, device, lambda name: name.replace("module.", ""), strict=True)
-
-
-def _by_part(build: Build, path: Path, device: torch.device, end: str) -> nn.Module:
-    """Load as ever, then once more what is below each part whose name, and ``end``, come first."""
-    state, module = read_state(path, device), eager(build, path, device)
-    for part, child in module.named_children():
-        below = {
-            name[len(part) :].lstrip("._"): value
-            for name, value in state.items()
-            if name.startswith(part + end)
-        }
-        unfit = child.load_state_dict(below, strict=False).unexpected_keys
-        if unfit:
-            raise KeyError(f"{part} has no {unfit}")
-    return module
-
-
-def _goes_by_whole_names(build: Build, path: Path, device: torch.device) -> nn.Module:
-    return _by_part(build, path, device, ".")
-
-
-@loader(
-    "CKPT803",
-    "meta-pytorch/torchrec#961",
-    sibling=_goes_by_whole_names,
-    features=("telling-names",),
-)
-def takes_beginnings_for_parts(build: Build, path: Path, device: torch.device) -> nn.Module:
-    """What is below a part is told by how names begin: so does another part's."""
-    return _by_part(build, path, device, "")
