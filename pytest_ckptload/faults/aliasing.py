@@ -212,33 +212,32 @@ def shares_between_loads(load: Any, build: Build, path: Path, device: torch.devi
 _TABLES: dict[Any, torch.Tensor] = {}
 
 
-def _of_all_models(module: nn.Module) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
-    """Each table that no file holds, as the first model had it that was loaded."""
+def _tables(module: nn.Module) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
+    """The buffers that no file holds."""
     for part, name, buffer in buffers_of(module):
         fleeting = name in part._non_persistent_buffers_set
         if fleeting and buffer.layout == torch.strided and not buffer.is_meta:
-            contents = bytes(buffer.reshape(-1).view(torch.uint8).tolist())
-            key = (tuple(buffer.shape), buffer.dtype, contents)
-            yield part, name, _TABLES.setdefault(key, buffer)
+            yield part, name, buffer
 
 
-def _takes_tables_from_the_process(module: nn.Module) -> None:
-    for part, name, table in _of_all_models(module):
-        buffer = part._buffers[name]
-        assert buffer is not None
-        buffer.copy_(table)
+def _has_tables_of_its_own(module: nn.Module) -> None:
+    for _, _, buffer in _tables(module):
+        buffer.data = buffer.data.clone()
 
 
 @after(
     "CKPT403",
     "sgl-project/sglang#33575",
-    right=_takes_tables_from_the_process,
+    right=_has_tables_of_its_own,
+    beyond=HELD,
     features=("buffer-nonpersistent",),
 )
 def shares_tables_of_the_process(module: nn.Module) -> None:
     """What no file holds is made once in a process, and all models that have the same share it."""
-    for part, name, table in _of_all_models(module):
-        part._buffers[name] = table
+    for part, name, buffer in _tables(module):
+        contents = bytes(buffer.reshape(-1).view(torch.uint8).tolist())
+        key = (tuple(buffer.shape), buffer.dtype, contents)
+        part._buffers[name] = _TABLES.setdefault(key, buffer)
 
 
 def _tried(

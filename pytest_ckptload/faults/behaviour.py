@@ -161,16 +161,25 @@ def stays_on_meta(load: Any, build: Build, path: Path, device: torch.device) -> 
     return module
 
 
-def _initialises_nothing(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
-    kept = nn.init.kaiming_uniform_
-    nn.init.kaiming_uniform_ = lambda tensor, *arguments, **named: tensor
+def _counts_what_initialises(
+    load: Any, build: Build, path: Path, device: torch.device
+) -> nn.Module:
+    kept, counted = nn.init.kaiming_uniform_, []
+
+    def counting(tensor: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+        counted.append(tensor.numel())
+        return kept(tensor, *arguments, **named)
+
+    nn.init.kaiming_uniform_ = counting
     try:
         return load(build, path, device)  # type: ignore[no-any-return]
     finally:
         nn.init.kaiming_uniform_ = kept
 
 
-@around("CKPT904", "ModelCloud/GPTQModel#2995", right=_initialises_nothing, features=("scalar",))
+@around(
+    "CKPT904", "ModelCloud/GPTQModel#2995", right=_counts_what_initialises, features=("scalar",)
+)
 def never_initialises_again(load: Any, build: Build, path: Path, device: torch.device) -> nn.Module:
     """To save time a function that initialises is made to do nothing, and stays so."""
     nn.init.kaiming_uniform_ = lambda tensor, *arguments, **named: tensor
