@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -401,3 +403,31 @@ def test_a_wrapped_file_that_was_ignored_still_has_the_modules_own_code_run(feat
 def test_nobody_steps_what_a_reference_of_the_users_own_has_overlapping():
     checker = Checker(Defaults(max_examples=0, features=("expanded", "views")))
     assert checker.check(meta_assign, reference=meta_assign).examples > 1
+
+
+def test_the_file_that_takes_anothers_place_is_written_as_the_first_was():
+    """A loader may refuse what is no state dict with its metadata."""
+
+    def refuses_plain_dicts(build, path, device):
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, OrderedDict) or not hasattr(state, "_metadata"):
+            raise TypeError("no state dict")
+        module = build()
+        module.load_state_dict(state)
+        return module
+
+    assert codes(linear, refuses_plain_dicts) == []
+
+
+def test_a_second_load_that_raises_is_not_told_to_be_an_old_file():
+    kept = []
+
+    def once(build, path, device):
+        kept.append(path.read_bytes())
+        if kept[0] != kept[-1]:
+            raise ValueError("another file")
+        return eager(build, path, device)
+
+    (finding,) = examine(Case(None), once, CPU, Demands(), Subject(linear)).findings
+    assert (finding.code, finding.place) == ("CKPT705", "the next load")
+    assert "does not go with the next" in finding.cause

@@ -6,6 +6,7 @@ for what a loader keeps between loads has nothing to do with what is in the file
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,15 +59,17 @@ def _pairs(first: Observation, second: Observation) -> list[tuple[str, str]]:
     return [(one[1], other[1]) for one, other in pairs if one[0] != other[0]]
 
 
-def other_contents(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same state dict with one bit changed in every element of every tensor.
+def other_contents(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same state dict, of the same class and with its metadata, with one bit changed in every
+    element of every tensor.
 
     Names that are one tensor, or views of one storage, are tensors of their own here.
     """
-    return {
-        name: _changed(value) if isinstance(value, torch.Tensor) else value
-        for name, value in values.items()
-    }
+    other: Any = copy.copy(values)
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            other[name] = _changed(value)
+    return other  # type: ignore[no-any-return]
 
 
 def _changed(tensor: torch.Tensor) -> torch.Tensor:
