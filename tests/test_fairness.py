@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -389,6 +390,23 @@ def test_what_a_cast_of_the_whole_module_unties_may_stay_tied(shares):
     assert "CKPT402" in codes(Three, ties, dtype=torch.bfloat16)
 
 
+def test_what_a_cast_of_the_whole_module_takes_apart_may_stay_one_memory():
+    class Fused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.Parameter(torch.ones(6))
+            self.q = nn.Parameter(self.qkv.detach()[:2])
+
+    def casts(build, path, device):
+        module = eager(build, path, device)
+        module.qkv.data = module.qkv.data.to(torch.bfloat16)
+        module.q.data = module.qkv.data[:2]
+        return module
+
+    assert codes(Fused, casts, dtype=torch.bfloat16) == []
+    assert codes(Fused, casts, CheckpointSpec(ties="separate"), dtype=torch.bfloat16) == []
+
+
 def test_a_part_of_a_fused_weight_keeps_its_strides_whatever_the_file_has():
     class Interleaved(nn.Module):
         def __init__(self):
@@ -431,6 +449,34 @@ def test_nobody_steps_what_a_reference_of_the_users_own_has_overlapping():
     assert checker.check(meta_assign, reference=meta_assign).examples > 1
 
 
+def test_the_file_that_takes_anothers_place_is_written_as_the_first_was():
+    """A loader may refuse what is no state dict with its metadata."""
+
+    def refuses_plain_dicts(build, path, device):
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, OrderedDict) or not hasattr(state, "_metadata"):
+            raise TypeError("no state dict")
+        module = build()
+        module.load_state_dict(state)
+        return module
+
+    assert codes(linear, refuses_plain_dicts) == []
+
+
+def test_a_second_load_that_raises_is_not_told_to_be_an_old_file():
+    kept = []
+
+    def once(build, path, device):
+        kept.append(path.read_bytes())
+        if kept[0] != kept[-1]:
+            raise ValueError("another file")
+        return eager(build, path, device)
+
+    (finding,) = examine(Case(None), once, CPU, Demands(), Subject(linear)).findings
+    assert (finding.code, finding.place) == ("CKPT705", "the next load")
+    assert "does not go with the next" in finding.cause
+
+
 def copies_in_alphabetical_order(build, path, device):
     """As files of other formats have their entries."""
     state = torch.load(path, map_location=device, weights_only=True)
@@ -459,20 +505,6 @@ def test_names_that_overlap_may_be_copied_in_any_order():
         return module
 
     assert codes(Fused, leaves_the_first, separate) == ["CKPT101", "CKPT104"]
-
-
-def test_a_loader_may_ask_for_the_metadata_that_module_state_dicts_have():
-    """The file that takes the place of another has it, too."""
-
-    def renames_nothing(build, path, device):
-        state = torch.load(path, map_location=device, weights_only=True)
-        renamed = state.copy()
-        renamed._metadata = dict(state._metadata)
-        module = build().to(device)
-        module.load_state_dict(renamed)
-        return module
-
-    assert Checker(Defaults(max_examples=0)).check(renames_nothing, build=linear, features=[])
 
 
 # --- where warnings are errors, as they are here

@@ -128,7 +128,12 @@ def stale_load(second: SecondLoad) -> Iterator[Broken]:
             second.stale,
         )
     elif second.error is not None:
-        yield Broken("the next load", f"another file of the same kind: {second.error}")
+        yield Broken(
+            "the next load",
+            f"another file of the same kind: {second.error}",
+            cause="Something is kept of the first file that does not go with the next.",
+            fix="Start each load with nothing but its arguments.",
+        )
 
 
 @rule(

@@ -7,7 +7,7 @@ takes its place in plain cases alone: what became of a file has nothing to do wi
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,19 +60,17 @@ def _pairs(first: Observation, second: Observation) -> list[tuple[str, str]]:
     return [(one[1], other[1]) for one, other in pairs if one[0] != other[0]]
 
 
-def other_contents(values: Mapping[str, Any]) -> OrderedDict[str, Any]:
-    """The same state dict with one bit changed in every element of every tensor, and with the
-    metadata of the other.
+def other_contents(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same state dict, of the same class and with its metadata, with one bit changed in every
+    element of every tensor.
 
     Names that are one tensor, or views of one storage, are tensors of their own here.
     """
-    now: Any = OrderedDict(
-        (name, _changed(value) if isinstance(value, torch.Tensor) else value)
-        for name, value in values.items()
-    )
-    if hasattr(values, "_metadata"):
-        now._metadata = values._metadata
-    return now  # type: ignore[no-any-return]
+    other: Any = copy.copy(values)
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            other[name] = _changed(value)
+    return other  # type: ignore[no-any-return]
 
 
 def _changed(tensor: torch.Tensor) -> torch.Tensor:
