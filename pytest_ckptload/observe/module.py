@@ -78,6 +78,13 @@ class Observation:
         firsts = {names[0]: self.places[names[0]].tensor for names in self.groups.values()}
         return overlaps(firsts)
 
+    def together(self, one: str, two: str) -> bool:
+        """Whether two names are one tensor, or tensors that have elements in common."""
+        if one not in self.groups or two not in self.groups:
+            return False
+        first, second = self.groups[one][0], self.groups[two][0]
+        return first == second or frozenset((first, second)) in self.overlaps
+
     @property
     def unseen(self) -> dict[str, str]:
         """What cannot be seen of which names, in words."""

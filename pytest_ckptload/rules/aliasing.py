@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations, islice
 
-from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.aliasing import overlaps_with_itself
 from pytest_ckptload.rules.comparison import Comparison
 from pytest_ckptload.rules.facts import SecondLoad
@@ -62,7 +61,7 @@ def tie_lost(c: Comparison) -> Iterator[Broken]:
             continue
         if c.torn_in_file(overlap.names):
             continue
-        if not _together(c.actual, *overlap.names):
+        if not c.actual.together(*overlap.names):
             yield Broken(
                 " ~ ".join(overlap.names),
                 "one is a view of the other in the eager module, two separate tensors here",
@@ -110,28 +109,10 @@ def alias_gained(c: Comparison) -> Iterator[Broken]:
 
 
 def _independent(c: Comparison, one: str, two: str) -> bool:
-    eager = c.reference.eager
-    if one not in eager.groups or two not in eager.groups or _together(eager, one, two):
+    groups = c.reference.eager.groups
+    if one not in groups or two not in groups:
         return False
-    return not _parted(c, one, two)
-
-
-def _together(module: Observation, one: str, two: str) -> bool:
-    first, second = (module.groups[name][0] for name in (one, two))
-    return first == second or frozenset((first, second)) in module.overlaps
-
-
-def _parted(c: Comparison, one: str, two: str) -> bool:
-    """Whether it was the conversion of the whole module that took the two apart, as ``Module.to``
-    does with buffers: whoever keeps them together has what was built.
-    """
-    if c.reference.initial is None:
-        return False
-    built, eager = c.reference.initial(), c.reference.eager.places
-    if one not in built.groups or two not in built.groups or not _together(built, one, two):
-        return False
-    before, after = built.places[one].tensor, eager[one].tensor
-    return (before.dtype, before.device) != (after.dtype, after.device)
+    return not any(module.together(one, two) for module in c.uncast)
 
 
 @rule(

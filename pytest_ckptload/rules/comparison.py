@@ -96,11 +96,26 @@ class Comparison:
         )
 
     @cached_property
+    def uncast(self) -> tuple[Observation, ...]:
+        """The modules that say what construction ties, and what it makes views: the eager one, and
+        where that was cast as a whole the one before. `Module.to` takes views and tied buffers
+        apart, if it has anything to do.
+        """
+        eager, initial = self.reference.eager, self.reference.initial
+        if self.reference.dtype is None or initial is None:
+            return (eager,)
+        return eager, initial()
+
+    @cached_property
     def woven(self) -> frozenset[str]:
         """The names of tensors that overlap another by construction."""
-        groups = self.reference.eager.groups
-        firsts = {name for pair in self.reference.eager.overlaps for name in pair}
-        return frozenset(name for name, group in groups.items() if group[0] in firsts)
+        return frozenset(
+            name
+            for module in self.uncast
+            for pair in module.overlaps
+            for first in pair
+            for name in module.groups[first]
+        )
 
     @cached_property
     def unjudged(self) -> frozenset[str]:
@@ -224,10 +239,8 @@ class Comparison:
         """Whether construction ties the name to others, and the eager module, cast as a whole, does
         not: `Module.to` gives each buffer a tensor of its own.
         """
-        if self.reference.dtype is None or self.reference.initial is None:
-            return False
-        tied = self.reference.initial().groups.get(name, ())
-        return len(tied) > len(self.reference.eager.groups[name])
+        tied = len(self.reference.eager.groups[name])
+        return any(len(module.groups.get(name, ())) > tied for module in self.uncast)
 
     @cached_property
     def wrong(self) -> dict[str, tuple[Place, torch.Tensor]]:

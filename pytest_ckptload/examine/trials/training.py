@@ -119,22 +119,11 @@ def _pairs(
 ) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
     """The parameters to step, each with its twin: the eager module's own where the two are equal, a
     copy of the loaded one where they may differ (another dtype, a tie that the file does not have).
-
-    Left out are those that overlap and start from elsewhere: what is written to one copy does not
-    reach the others.
     """
     used: set[int] = set()
-    starts = reference.places
-    apart = {
-        name
-        for pair in actual.overlaps
-        if not all(
-            n in starts and same_tensor(actual.places[n].tensor, starts[n].tensor) for n in pair
-        )
-        for name in pair
-    }
+    unlike = _views_unlike(actual, reference)
     for name, tensor in parameters_of(actual):
-        if name in apart or accused.intersection(actual.groups[name]):
+        if accused.intersection(actual.groups[name]) or name in unlike:
             continue
         twin = reference.places[name].tensor if name in reference.places else None
         if twin is not None and overlaps_with_itself(twin):
@@ -143,6 +132,24 @@ def _pairs(
             twin = nn.Parameter(plain(tensor).clone())
         used.add(id(twin))
         yield name, (tensor, twin)
+
+
+def _views_unlike(actual: Observation, reference: Observation) -> frozenset[str]:
+    """The names that have elements in common with others and either have so in one of the modules
+    alone, and may (a cast takes views apart, and so does a file with other values for each), or
+    start from elsewhere: what is written to one copy does not reach the others.
+    """
+    pairs = actual.overlaps.keys() ^ reference.overlaps.keys()
+    pairs |= {pair for pair in actual.overlaps if not _start_alike(pair, actual, reference)}
+    return frozenset().union(*pairs)
+
+
+def _start_alike(names: Iterable[str], actual: Observation, reference: Observation) -> bool:
+    starts = reference.places
+    return all(
+        name in starts and same_tensor(actual.places[name].tensor, starts[name].tensor)
+        for name in names
+    )
 
 
 def _alike(tensor: torch.Tensor, twin: torch.Tensor) -> bool:
