@@ -102,7 +102,6 @@ SOURCES = {
     ),
     "meta-pytorch/botorch#3080": "load_state_dict override does not accept assign",
     "meta-pytorch/float8_experimental#288": "Float8/affine-quantised subclasses rejected",
-    "meta-pytorch/torchrec#961": "Modules whose names begin alike get each other's entries",
     "meta-pytorch/torchtune#1018": "Saving over the mapped file kills the process",
     "meta-pytorch/torchtune#1075": (
         "A rewrite of the file by someone else shows through loaded weights"
