@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_ckptload.case import Case, CheckpointSpec, TensorSpec
+from pytest_ckptload.case import Case, CheckpointSpec, Edit, ModuleSpec, TensorSpec
 from pytest_ckptload.checks import Checker, Defaults
 from pytest_ckptload.examine.pipeline import examine
 from pytest_ckptload.examine.reference import Demands
@@ -17,7 +17,7 @@ from pytest_ckptload.examine.subject import Subject
 from pytest_ckptload.examine.trials.lifetime import after_deleting
 from pytest_ckptload.faults.parts import loads_without_strict
 from pytest_ckptload.finding import CheckpointMismatch
-from pytest_ckptload.recipes import eager, eager_resume, meta_assign, mmap_meta_assign
+from pytest_ckptload.recipes import eager, eager_resume, meta_assign, mmap_meta_assign, mmap_stream
 
 CPU = torch.device("cpu")
 
@@ -405,6 +405,18 @@ def test_what_a_cast_of_the_whole_module_takes_apart_may_stay_one_memory():
 
     assert codes(Fused, casts, dtype=torch.bfloat16) == []
     assert codes(Fused, casts, CheckpointSpec(ties="separate"), dtype=torch.bfloat16) == []
+
+
+def test_which_nan_a_step_leaves_is_nobodys_fault():
+    """It hangs on the strides, which a loader may take from the file or from the module."""
+    module = ModuleSpec(
+        "Conv3d",
+        {"in_channels": 2, "out_channels": 2, "kernel_size": 2, "bias": False},
+        edits=(Edit("channels_last", {"name": "weight"}),),
+    )
+    case = Case(module, CheckpointSpec({"weight": TensorSpec(values=((0, "nan-payload"),))}))
+    found = examine(case, mmap_stream, CPU, Demands(dtype=torch.bfloat16)).findings
+    assert [finding.code for finding in found if not finding.advice] == []
 
 
 def test_a_part_of_a_fused_weight_keeps_its_strides_whatever_the_file_has():

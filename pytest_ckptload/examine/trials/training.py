@@ -17,7 +17,7 @@ from pytest_ckptload.contents import fill
 from pytest_ckptload.finding import Finding
 from pytest_ckptload.observe import Observation
 from pytest_ckptload.observe.aliasing import overlaps_with_itself
-from pytest_ckptload.observe.tensors import plain, same_bits, same_tensor
+from pytest_ckptload.observe.tensors import plain, same_bits, same_but_nan, same_tensor
 from pytest_ckptload.printable import described
 from pytest_ckptload.rules import Training, judge
 from pytest_ckptload.zoo.optimizers import steppable
@@ -58,7 +58,9 @@ def parameters_of(observation: Observation) -> Iterator[tuple[str, torch.Tensor]
 def unlike_after(
     actual: Observation, eager: Observation, exempt: frozenset[str]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """The tensors of two modules that were stepped and are not the same bits now."""
+    """The tensors of two modules that were stepped and are not the same now. Which NaN comes of one
+    depends on how the elements lie: any is as good as another.
+    """
     unlike = {}
     for name, place in actual.places.items():
         other = eager.places.get(name)
@@ -66,7 +68,7 @@ def unlike_after(
             continue
         left, right = place.tensor, other.tensor
         alike = (left.dtype, left.shape) == (right.dtype, right.shape)
-        if alike and not same_bits(left, right):
+        if alike and not same_but_nan(left, right):
             unlike[name] = (left, right)
     return unlike
 
@@ -90,7 +92,7 @@ def train(actual: Observation, reference: Observation, accused: frozenset[str]) 
             training.steps = {
                 name: (tensor, twin)
                 for name, (tensor, twin) in pairs.items()
-                if not same_bits(tensor, twin)
+                if not same_but_nan(tensor, twin)
             }
     return judge(training)
 
