@@ -1,8 +1,8 @@
 """The same loader, called again: with the file as it was, and with another in its place.
 
 Apart from the pipeline because one load is all that many cases take. The file is loaded again where
-a case has one feature at most, for a loader may keep one kind of tensor between loads. Another file
-takes its place in plain cases alone: what became of a file has nothing to do with what is in it.
+a case shows what a loader may keep, one kind of tensor maybe. Another file takes its place in plain
+cases alone: what became of a file has nothing to do with what is in it.
 """
 
 from __future__ import annotations
