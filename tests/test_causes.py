@@ -9,12 +9,14 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, OptimizerSpec
+from pytest_ckptload.case import Case, CheckpointSpec, Edit, ModuleSpec, OptimizerSpec
 from pytest_ckptload.checks import Checker, Defaults
+from pytest_ckptload.examine.pipeline import examine
+from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.examine.resuming import examine_resume
 from pytest_ckptload.faults import FAULTS
 from pytest_ckptload.finding import CheckpointMismatch, Finding, Verdict
-from pytest_ckptload.recipes import eager, eager_resume, mmap_meta_assign_resume
+from pytest_ckptload.recipes import eager, eager_resume, meta_assign, mmap_meta_assign_resume
 from pytest_ckptload.report.text import findings_text
 from pytest_ckptload.rules import RULES
 from pytest_ckptload.rules.causes import CAUSES, folded
@@ -448,3 +450,19 @@ def test_the_key_that_a_file_lacks_is_said_once():
         ("CKPT804", None),
         ("CKPT102", "CKPT804"),
     ]
+
+
+def test_a_hook_of_a_tied_parameter_is_missed_by_each_name_once():
+    """Whose gradients differ for the same reason, where the file unties them."""
+    tied = Edit("tie", {"source": "0.weight", "target": "1.weight"})
+    module = ModuleSpec(
+        "Sequential",
+        children={
+            "0": ModuleSpec("Embedding", {"num_embeddings": 2, "embedding_dim": 2}),
+            "1": ModuleSpec("Linear", {"in_features": 2, "out_features": 2, "bias": False}),
+        },
+        edits=(tied, Edit("hook", {"name": "0.weight"})),
+    )
+    case = Case(module, CheckpointSpec(ties="differ"), features=("tied", "parameter-hooks"))
+    found = examine(case, meta_assign, torch.device("cpu"), Demands()).findings
+    assert [f.code for f in found if not f.advice] == ["CKPT309"]

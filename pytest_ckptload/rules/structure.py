@@ -291,5 +291,7 @@ def hooks_lost(c: Comparison) -> Iterator[Broken]:
         gone = where not in c.actual.places and where not in c.actual.parts
         if (gone and where != "the module") or where in c.on_meta:
             continue
+        names = c.reference.eager.groups.get(where, (where,))  # gone for each that was tied
         for hook, many in (wanted - c.actual.hooks.get(where, Counter())).items():
-            yield Broken(where, f"its {hook} is gone" + (f", {many} times" if many > 1 else ""))
+            told = f"its {hook} is gone" + (f", {many} times" if many > 1 else "")
+            yield Broken(where, told, names)
