@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 
-from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, OptimizerSpec
+from pytest_ckptload.case import Case, CheckpointSpec, ModuleSpec, OptimizerSpec, TensorSpec
 from pytest_ckptload.examine.pipeline import examine
 from pytest_ckptload.examine.reference import Demands
 from pytest_ckptload.examine.resuming import examine_resume
@@ -353,6 +353,20 @@ def test_a_tie_that_another_feature_brought_along_is_known_too():
     case = Case(ModuleSpec("TwoNames", {"size": 2}), features=("dtype-drift",))
     (finding,) = examine(case, mmap_meta_assign, torch.device("cpu"), Demands()).findings
     known = divergences_of("mmap_meta_assign", torch.__version__)
+    assert any(line.covers(finding, case) for line in known)
+
+
+def test_an_expanded_entry_that_is_not_cast_is_known_too():
+    case = Case(
+        ModuleSpec("Weights", {"size": 2, "dtype": "int32"}),
+        CheckpointSpec({"weight": TensorSpec(form="expanded")}),
+        features=("expanded", "integer-parameters"),
+    )
+    demands = Demands(dtype=torch.bfloat16)
+    found = examine(case, RECIPES["mmap_stream"], torch.device("cpu"), demands).findings
+    (finding,) = (finding for finding in found if not finding.advice)
+    assert finding.code == "CKPT404"
+    known = divergences_of("mmap_stream", torch.__version__)
     assert any(line.covers(finding, case) for line in known)
 
 

@@ -249,6 +249,14 @@ DIVERGENCES = (
         "an expanded entry stays expanded, and no optimizer can step it",
     ),
     Divergence(
+        "CKPT404",
+        "expanded",
+        ("mmap_stream",),
+        "lucidrains/titans-pytorch#64",
+        "an expanded entry that is not cast stays expanded",
+        beside="integer-parameters",
+    ),
+    Divergence(
         "CKPT206",
         "parameters-saved",
         ("meta_assign", "mmap_meta_assign"),
